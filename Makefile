@@ -1,0 +1,45 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Nothing but Python 3.11+ with venv and pip is needed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test test-fast lint bench lock clean
+
+demo: $(STAMP)
+	$(VENV)/bin/dispatcher demo
+
+test: $(STAMP)
+	$(RUN) -m pytest tests $(ARGS)
+
+test-fast: $(STAMP)
+	$(RUN) -m pytest tests/unit tests/contract -m "not server and not slow" $(ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(STAMP)
+	$(RUN) benchmarks/latency.py $(ARGS)
+
+# Made anew after a change of dependencies; it names no registry, so that it works with yours.
+lock: $(STAMP)
+	$(VENV)/bin/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "no venv here; on Debian: apt install python3-venv" >&2; exit 2; }
+	@$(RUN) -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1' \
+	  && $(VENV)/bin/uv pip install --quiet --python $(RUN) --require-hashes -r requirements.lock \
+	  || $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,40 @@
+"""A durable mail dispatcher. The public names; each is imported when it is first asked for."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dispatcher.dispatcher import Dispatcher as Dispatcher
+    from dispatcher.errors import DispatcherError as DispatcherError
+    from dispatcher.errors import SubmissionError as SubmissionError
+    from dispatcher.mail import Attachment as Attachment
+    from dispatcher.mail import Receipt as Receipt
+    from dispatcher.mail import Recipient as Recipient
+    from dispatcher.mail import Submission as Submission
+
+__version__ = "0.1.0"
+_HOMES = {
+    "Attachment": "mail",
+    "Dispatcher": "dispatcher",
+    "DispatcherError": "errors",
+    "Receipt": "mail",
+    "Recipient": "mail",
+    "Submission": "mail",
+    "SubmissionError": "errors",
+}
+__all__ = [
+    "Attachment",
+    "Dispatcher",
+    "DispatcherError",
+    "Receipt",
+    "Recipient",
+    "Submission",
+    "SubmissionError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name; a process that needs only one of them does not pay for the rest."""
+    if home := _HOMES.get(name):
+        return getattr(import_module(f"dispatcher.{home}"), name)
+    raise AttributeError(f"module 'dispatcher' has no attribute {name!r}")

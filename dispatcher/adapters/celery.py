@@ -1,0 +1,115 @@
+"""The doorbells over Celery on Redis, and the configuration that producers and workers share.
+
+Why each setting is as it is: ``docs/decisions/0002-celery-on-redis.md``.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from kombu import Queue as CeleryQueue
+from kombu.exceptions import OperationalError
+
+from dispatcher.adapters.redis import Broker
+from dispatcher.delivery import Lane
+
+INTAKE, CONTROL = "mail.intake", "mail.control"
+QUEUES = (Lane.TRANSACTIONAL.queue, Lane.BULK.queue, INTAKE, CONTROL)
+SUBMIT, DELIVER, SWEEP = "mail.submit", "mail.deliver", "mail.sweep"
+_SILENT_SECONDS = 5.0
+
+
+def configuration(broker_url: str) -> dict[str, Any]:
+    """Celery's settings, for every process that talks to the broker."""
+    return {
+        "broker_url": broker_url,
+        "broker_transport_options": {
+            "visibility_timeout": 120,  # only guards receive to start; leases guard the mail
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 3,
+            "socket_timeout": 5,  # else publishing hangs for as long as a frozen Redis does
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "retry_on_timeout": False,
+            "client_name": "maildispatcher",
+        },
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_pool_limit": 10,
+        "broker_pool_acquire_timeout": 5,
+        "broker_connection_timeout": 4,
+        "task_publish_retry": True,
+        "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "event_serializer": "json",
+        "task_ignore_result": True,
+        "result_backend": None,
+        "task_store_errors_even_if_ignored": False,
+        "task_acks_late": False,
+        "task_default_queue": CONTROL,
+        "task_create_missing_queues": False,
+        "task_queues": [CeleryQueue(name) for name in QUEUES],
+        "task_soft_time_limit": None,  # may strike between a 250 and its settle
+        "task_send_sent_event": False,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+class Doorbell:
+    """Rings lanes by task name, so that a producer needs no worker code. After a failure it is silent for a while:
+    accepting mail must stay fast when Redis is away, and the sweep rings again."""
+
+    def __init__(self, broker: Broker | None) -> None:
+        self._broker = broker
+        self._app: Celery | None = None
+        self._silent_until = 0.0
+
+    def ring(self, lane: Lane, messages: Sequence[int], label: str = "") -> bool:
+        """Publish one ``mail.deliver``; Flower shows how many messages and whose, never an address."""
+        if self._broker is None or time.monotonic() < self._silent_until:
+            return False
+        shown = ", ".join(filter(None, (_count(len(messages)), label)))
+        try:
+            self._producer(self._broker).send_task(
+                DELIVER,
+                args=(lane.value, list(messages)),
+                queue=lane.queue,
+                argsrepr=f"({shown})",
+                kwargsrepr="{}",
+                retry=False,
+            )
+        except (OperationalError, OSError):
+            self._silent_until = time.monotonic() + _SILENT_SECONDS
+            return False
+        return True
+
+    def depth(self, lane: Lane) -> int | None:
+        """How many bells wait in the lane."""
+        if self._broker is None or time.monotonic() < self._silent_until:
+            return None
+        depth = self._broker.depth(lane.queue)
+        if depth is None:
+            self._silent_until = time.monotonic() + _SILENT_SECONDS
+        return depth
+
+    def _producer(self, broker: Broker) -> Celery:
+        if self._app is None:
+            self._app = Celery("dispatcher", set_as_current=False)
+            self._app.conf.update(configuration(broker.url))
+        return self._app
+
+    def close(self) -> None:
+        """Give the broker's connections back."""
+        if self._app is not None:
+            self._app.close()
+            self._app = None
+
+
+def _count(messages: int) -> str:
+    if not messages:
+        return ""
+    return f"{messages} message" + ("s" if messages != 1 else "")

@@ -1,0 +1,97 @@
+"""Logs: one line per attempt as postmasters grep it, or JSON. To stderr; addresses full or masked, secrets never."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from dispatcher.delivery import State
+from dispatcher.events import DeliveryTried, Event, LedgerAway, RelayPaused
+
+_STATUS = {State.QUEUED: "requeued", State.IN_DOUBT: "in-doubt"}
+
+
+def configure(form: str) -> None:
+    """Send structlog and the standard library's loggers (Celery's too) to stderr in one form, ``text`` or ``json``."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    final: list[Any] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        if form == "json"
+        else [structlog.processors.format_exc_info, _line]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("amqp", "kombu", "celery.beat", "celery.redirected", "mail.log"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _line(_logger: Any, _method: str, entry: dict[str, Any]) -> str:
+    """``TIME LEVEL LOGGER EVENT key=value ...``; an attempt's own line is its event."""
+    head = f"{entry.pop('timestamp', '')} {entry.pop('level', '')} {entry.pop('logger', '')}: {entry.pop('event', '')}"
+    trace = entry.pop("exception", None)
+    line = " ".join([head, *(f"{name}={value}" for name, value in entry.items())])
+    return f"{line}\n{trace}" if trace else line
+
+
+class LogSink:
+    """An event sink that writes to the log. ``addresses``: ``full`` or ``masked`` (``a***@example.com``)."""
+
+    def __init__(self, form: str, addresses: str) -> None:
+        self._json, self._masked = form == "json", addresses == "masked"
+        self._log = structlog.stdlib.get_logger("dispatcher")
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, DeliveryTried):
+            self._tried(event)
+        elif isinstance(event, RelayPaused):
+            self._log.warning("relay paused", relay=event.relay, seconds=round(event.seconds), reason=event.reason)
+        elif isinstance(event, LedgerAway):
+            self._log.error("ledger away, outcomes wait", reason=event.reason, waiting=event.waiting)
+
+    def _tried(self, event: DeliveryTried) -> None:
+        to = masked(event.to) if self._masked else event.to
+        status = _STATUS.get(event.state, event.state.value)
+        facts = {
+            "id": event.id,
+            "to": to,
+            "relay": event.relay,
+            "lane": event.lane.value,
+            "attempt": event.attempt,
+            "delay": round(event.delay, 2),
+            "dsn": event.dsn or "-",
+            "status": status,
+            "reply": event.reply,
+        }
+        if self._json:
+            self._log.info("attempt", **facts)
+        else:
+            self._log.info(
+                f"{event.id}: to=<{to}> relay={event.relay} lane={event.lane.value} attempt={event.attempt} "
+                f"delay={event.delay:.2f} dsn={event.dsn or '-'} status={status} ({event.reply})"
+            )
+
+
+def masked(address: str) -> str:
+    """``anna@example.com`` as ``a***@example.com``."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}"

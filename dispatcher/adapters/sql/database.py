@@ -1,0 +1,113 @@
+"""Transactions on the ledger's database: connected on first use, in whatever process that is; errors in our words."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from dispatcher.adapters.sql import engine as engines
+
+T = TypeVar("T")
+
+_NOW = {
+    "sqlite": text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
+    "postgresql": text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"),
+}
+_OUR_OWN_MISTAKES = (DataError, IntegrityError, ProgrammingError)  # waiting would not help; they must be seen
+_CHUNK = 1000
+
+
+class Transaction:
+    """One transaction: its connection, and what the databases spell differently."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+
+    @cached_property
+    def now(self) -> float:
+        """The database's clock, the same for the whole transaction: seconds since the epoch."""
+        return float(self.connection.execute(_NOW[self.connection.dialect.name]).scalar_one())
+
+    def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
+        """An INSERT that can say ON CONFLICT."""
+        return (postgresql if self.connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+    def many(self, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
+        """Execute for every row; for none, nothing (SQLAlchemy would take an empty list for no parameters)."""
+        if rows:
+            self.connection.execute(statement, rows)
+
+
+class Database:
+    """One ledger's connections. Threads share it; a child made by fork gets connections of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """Commit all of it or nothing. Raises LedgerUnavailable."""
+        engine = self._connected()
+        with _in_our_words(engine), engine.connect().execution_options(writing=True) as connection, connection.begin():
+            yield Transaction(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Everything that is read inside is of the same moment. Raises LedgerUnavailable."""
+        engine = self._connected()
+        options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+        with _in_our_words(engine), engine.connect().execution_options(**options) as connection, connection.begin():
+            yield Transaction(connection)
+
+    def close(self) -> None:
+        """Close all connections; the next use would open new ones."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+            if engine is not None:
+                engine.dispose(close=self._pid == os.getpid())
+
+    def _connected(self) -> Engine:
+        with self._lock:
+            if self._engine is not None and self._pid == os.getpid():
+                return self._engine
+            if self._engine is not None:
+                self._engine.dispose(close=False)  # the parent goes on using these connections
+            engine = engines.create(self._url)
+            try:
+                with _in_our_words(engine), engine.connect() as connection:
+                    engines.check(connection)
+            except BaseException:
+                engine.dispose()
+                raise
+            self._engine, self._pid = engine, os.getpid()
+            return engine
+
+
+@contextmanager
+def _in_our_words(engine: Engine) -> Iterator[None]:
+    """The one seam where the database's errors become the ledger's."""
+    try:
+        yield
+    except _OUR_OWN_MISTAKES:
+        raise
+    except (DBAPIError, PoolTimeoutError) as error:
+        raise engines.unavailable(engine, error) from error
+
+
+def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[list[T]]:
+    """The items in lists that fit into one statement: both databases have a limit to its parameters."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -1,0 +1,136 @@
+"""Engines for SQLite and PostgreSQL as a ledger needs them, and the way to a schema that this code can use."""
+
+import sqlite3
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from dispatcher.adapters.sql.schema import SCHEMA
+from dispatcher.errors import ConfigurationError, LedgerUnavailable
+
+SETTING = "DISPATCHER_LEDGER_URL"
+_OLDEST_SQLITE = (3, 35, 0)  # RETURNING
+_BUSY_SECONDS = 15.0
+_UPGRADE_LOCK = 7165124830  # any number, the same for all who upgrade
+_POSTGRES = {
+    "application_name": "dispatcher",
+    "connect_timeout": "5",
+    # A host that vanished is noticed in half a minute; the system's own defaults take hours.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+
+
+def create(url: str) -> Engine:
+    """An engine for a ledger; it connects to nothing yet.
+
+    Raises ConfigurationError for what is no URL of a SQLite file or of PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(SETTING, "is no database URL; try sqlite:////path/to/ledger.db") from None
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        return _sqlite(parsed)
+    if parsed.drivername == "postgresql+psycopg":
+        return _postgres(parsed)
+    raise ConfigurationError(SETTING, f"{parsed.drivername}:// is not known; use sqlite:/// or postgresql+psycopg://")
+
+
+def _sqlite(url: URL) -> Engine:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigurationError(SETTING, f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is the oldest that works")
+    if url.database in (None, "", ":memory:"):
+        raise ConfigurationError(SETTING, "a ledger in memory would remember nothing; name a file: sqlite:////path")
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None  # sqlite3 would begin transactions by itself, and late; we say when, and how
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes the lock at once: one that reads first could not wait for it later without starting over.
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _postgres(url: URL) -> Engine:
+    try:
+        return create_engine(url.set(query={**_POSTGRES, **url.query}), pool_pre_ping=True, hide_parameters=True)
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            SETTING, "PostgreSQL needs its driver: pip install 'maildispatcher[postgres]'"
+        ) from None
+
+
+def unavailable(engine: Engine, error: Exception) -> LedgerUnavailable:
+    """The error in our words: which ledger, without its password, and the first line of the reason."""
+    reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    place = engine.url.set(query={}).render_as_string(hide_password=True)
+    return LedgerUnavailable(f"ledger {place}: {reason}")
+
+
+def check(connection: Connection) -> None:
+    """Raises ConfigurationError, saying what to do, for a ledger that this code cannot use."""
+    found = _version(connection)
+    if found is None or _numbers(found) < _numbers(SCHEMA):
+        state = "has no tables yet" if found is None else f"has schema {found}, and this program needs {SCHEMA}"
+        raise ConfigurationError(SETTING, f"the ledger {state}: run `dispatcher db upgrade`")
+    _refuse_newer(found)
+
+
+def upgrade(url: str) -> str:
+    """Create or migrate the ledger, with data in place; the schema's version that it has then.
+
+    A new SQLite file is created in a folder that exists. Safe to call by several processes at once.
+    Raises ConfigurationError for a ledger that a newer program made, or a file that cannot be written,
+    LedgerUnavailable for a server that is out of reach.
+    """
+    engine = create(url)
+    try:
+        with engine.connect().execution_options(writing=True) as connection, connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _UPGRADE_LOCK})
+            found = _version(connection)
+            if found is not None and _numbers(found) >= _numbers(SCHEMA):
+                _refuse_newer(found)
+                return found
+            config = Config()
+            config.set_main_option("script_location", "dispatcher.adapters.sql:migrations")
+            config.attributes["connection"] = connection
+            command.upgrade(config, SCHEMA)
+        return SCHEMA
+    except DBAPIError as error:
+        if engine.dialect.name == "sqlite" and "locked" not in str(error.orig):
+            raise ConfigurationError(SETTING, f"cannot write {engine.url.database}: {error.orig}") from None
+        raise unavailable(engine, error) from None
+    finally:
+        engine.dispose()
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _refuse_newer(found: str) -> None:
+    if _numbers(found)[0] > _numbers(SCHEMA)[0]:
+        raise ConfigurationError(
+            SETTING, f"the ledger has schema {found}, made by a newer program; this one knows {SCHEMA}: update it"
+        )

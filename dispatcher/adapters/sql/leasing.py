@@ -1,0 +1,184 @@
+"""Taking work: a batch of due messages for one worker, and the end of leases whose worker is gone.
+
+A message row is locked before its deliveries are read, and whoever finds it locked passes on (PostgreSQL; a SQLite
+writer is alone anyway). So all recipients of a message go together, and a lease waits for nobody.
+"""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, text, update
+
+from dispatcher.adapters.sql import timeline
+from dispatcher.adapters.sql.database import Transaction, chunks
+from dispatcher.adapters.sql.pausing import Brakes, brakes
+from dispatcher.adapters.sql.schema import WAITING, deliveries, messages, submissions
+from dispatcher.delivery import WAITING as WAITING_STATES
+from dispatcher.delivery import Lane, Lease, LeasedDelivery, LeasedMessage, State
+from dispatcher.ids import message_id
+from dispatcher.ledger import (
+    KILLED_ITS_WORKER,
+    LEASE_ENDED,
+    LIFETIME_USED_UP,
+    reclaimed,
+    together,
+    with_secrets,
+)
+
+_AT_ONCE = 1000  # deliveries that are reclaimed in one go
+_IS_WAITING = deliveries.c.state.in_(sorted(WAITING_STATES))
+# In the words of the partial index: with bound parameters, a planner could not see that the index has these rows.
+_IN_DUE_INDEX = and_(text(WAITING))
+_IN_LEASE_INDEX = and_(text("state = 'leased'"))
+
+VIEW = (
+    deliveries.c.id,
+    deliveries.c.message_id,
+    deliveries.c.rcpt,
+    deliveries.c.attempts,
+    deliveries.c.expires_at,
+    deliveries.c.last_state,
+    messages.c.submission_id,
+    messages.c.n,
+    messages.c.own,
+    messages.c.secrets,
+    messages.c.sha256,
+    messages.c.build,
+)
+
+
+def lease(tx: Transaction, lane: Lane, *, limit: int, seconds: float, owner: str, named: Sequence[int]) -> Lease:
+    """See interfaces.Ledger.lease."""
+    token, until = secrets.token_hex(16), tx.now + seconds
+    held = brakes(tx)
+    if lane.value in held.lanes:
+        return Lease(token, until)
+    chosen = _choose(tx, _due(tx, lane, held), limit, named)
+    if not chosen:
+        return Lease(token, until)
+    query = (
+        select(*VIEW)
+        .join(messages, messages.c.id == deliveries.c.message_id)
+        .where(_due(tx, lane, held), _IS_WAITING, deliveries.c.message_id.in_(chosen))
+        .order_by(deliveries.c.id)
+        .with_for_update(of=deliveries, skip_locked=True)
+    )
+    rows = tx.execute(query).all()
+    late = [row for row in rows if row.expires_at <= tx.now]
+    timeline.change(tx, late, State.EXPIRED, timeline.last(State.EXPIRED, tx.now, text=LIFETIME_USED_UP))
+    good = [row for row in rows if row.expires_at > tx.now]
+    for chunk in chunks([row.id for row in good]):
+        mine = {"state": State.LEASED.value, "token": token, "lease_until": until, "owner": owner}
+        tx.execute(update(deliveries).where(deliveries.c.id.in_(chunk)).values(changed_at=tx.now, **mine))
+    return Lease(token, until, views(tx, good, chosen))
+
+
+def due(tx: Transaction, lane: Lane, limit: int) -> int:
+    """See interfaces.Ledger.due."""
+    held = brakes(tx)
+    if lane.value in held.lanes:
+        return 0
+    some = select(deliveries.c.due_at).where(_due(tx, lane, held), _IN_DUE_INDEX).limit(limit).subquery()
+    return tx.execute(select(func.count()).select_from(some)).scalar_one()
+
+
+def _due(tx: Transaction, lane: Lane, held: Brakes) -> ColumnElement[bool]:
+    return and_(deliveries.c.lane == lane.value, deliveries.c.due_at <= tx.now, *held.passed())
+
+
+def _choose(tx: Transaction, due: ColumnElement[bool], limit: int, named: Sequence[int]) -> list[int]:
+    """The numbers of up to ``limit`` messages, locked: those named first, then those that are due longest."""
+    crashes: dict[int, int] = {}
+    query = (
+        select(messages.c.id, deliveries.c.crashes)
+        .join(deliveries, deliveries.c.message_id == messages.c.id)
+        .where(due)
+        .order_by(deliveries.c.due_at)
+        .with_for_update(of=messages, skip_locked=True)
+    )
+    for chunk in chunks(named):
+        # Not in the index's words, so that SQLite looks these messages up instead of walking through the backlog.
+        _fill(tx, query.where(_IS_WAITING, messages.c.id.in_(chunk)), crashes, limit)
+    _fill(tx, query.where(_IN_DUE_INDEX), crashes, limit)
+    return together(crashes)
+
+
+def _fill(tx: Transaction, query: Select[tuple[int, int]], crashes: dict[int, int], limit: int) -> None:
+    """Add messages until there are ``limit``, or no more. A message comes once for each of its recipients."""
+    while (wanted := limit - len(crashes)) > 0:
+        rows = tx.execute(query.where(messages.c.id.not_in(list(crashes))).limit(wanted)).all()
+        for message, count in rows:
+            crashes[message] = max(count, crashes.get(message, 0))
+        if len(rows) < wanted:
+            break
+
+
+def views(tx: Transaction, rows: Sequence[Row[Any]], order: Sequence[int]) -> tuple[LeasedMessage, ...]:
+    """Rows of VIEW as messages with their recipients, in this order of the messages."""
+    grouped: defaultdict[int, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        grouped[row.message_id].append(row)
+    found: dict[int, Row[Any]] = {}
+    for chunk in chunks(sorted({row.submission_id for row in rows})):
+        for row in tx.execute(select(submissions).where(submissions.c.id.in_(chunk))):
+            found[row.id] = row
+    return tuple(
+        _view(found[grouped[number][0].submission_id], grouped[number]) for number in order if number in grouped
+    )
+
+
+def _view(submission: Row[Any], rows: list[Row[Any]]) -> LeasedMessage:
+    first = rows[0]
+    return LeasedMessage(
+        id=first.message_id,
+        public_id=message_id(submission.public_id, submission.seed, first.n),
+        submission=submission.public_id,
+        lane=Lane(submission.lane),
+        dated=submission.accepted_at if submission.send_at is None else submission.send_at,
+        shared=with_secrets(submission.shared, first.secrets, "shared"),
+        own=with_secrets(first.own, first.secrets, "own"),
+        deliveries=tuple(LeasedDelivery(row.id, row.rcpt, row.attempts, row.expires_at) for row in rows),
+        template=submission.template,
+        relay=submission.relay,
+        if_in_doubt=submission.if_in_doubt,
+        sha256=first.sha256,
+        build=first.build,
+    )
+
+
+def reclaim(tx: Transaction) -> int:
+    """See interfaces.Ledger.reclaim."""
+    query = (
+        select(
+            deliveries.c.id,
+            deliveries.c.message_id,
+            deliveries.c.crashes,
+            deliveries.c.last_state,
+            submissions.c.if_in_doubt,
+        )
+        .join(submissions, submissions.c.id == deliveries.c.submission_id)
+        .where(_IN_LEASE_INDEX, deliveries.c.lease_until < tx.now)
+        .order_by(deliveries.c.lease_until)
+        .limit(_AT_ONCE)
+        .with_for_update(of=deliveries, skip_locked=True)
+    )
+    count = 0
+    while rows := tx.execute(query).all():
+        count += len(rows)
+        _end(tx, rows)
+    return count
+
+
+def _end(tx: Transaction, rows: Sequence[Row[Any]]) -> None:
+    going: defaultdict[State, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        going[reclaimed(row.if_in_doubt, row.crashes + 1)].append(row)
+    unknown = timeline.last(State.IN_DOUBT, tx.now, text=LEASE_ENDED)
+    hopeless = timeline.last(State.INVALID, tx.now, text=KILLED_ITS_WORKER)
+    crashes = deliveries.c.crashes + 1
+    timeline.change(tx, going[State.QUEUED], State.QUEUED, unknown, due_at=tx.now, crashes=crashes)
+    timeline.change(tx, going[State.INVALID], State.INVALID, hopeless, crashes=crashes)
+    # The token stays, so that a reply which its worker still knows is taken.
+    timeline.change(tx, going[State.IN_DOUBT], State.IN_DOUBT, unknown, token=deliveries.c.token, crashes=crashes)

@@ -1,0 +1,116 @@
+"""The ledger in SQL. Each method is one transaction; what happens in it stands in the file named for it."""
+
+from collections.abc import Iterator, Sequence
+
+from dispatcher.adapters.sql import accepting, changing, leasing, pausing, reading, rejecting, settling
+from dispatcher.adapters.sql.database import Database
+from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
+from dispatcher.errors import IdempotencyConflict
+from dispatcher.ledger import KEY_SECONDS
+from dispatcher.mail import Accepted, Receipt
+from dispatcher.records import DeliveryRecord, Pause, Reject, SubmissionRecord, Totals
+
+
+class SqlLedger:
+    """``interfaces.Ledger`` on SQLite (3.35 or newer) or PostgreSQL, by the database's clock.
+
+    It connects when it is first used, and anew in a child made by fork; threads share it. Every method raises
+    ConfigurationError when the ledger's schema is none that this code can use (see ``engine.upgrade``).
+    ``key_seconds``: how long an idempotency key is remembered; while its submission is kept, it is remembered anyway.
+    """
+
+    def __init__(self, url: str, *, key_seconds: float = KEY_SECONDS) -> None:
+        self._database = Database(url)
+        self._key_seconds = key_seconds
+
+    # -- accepting
+
+    def add(self, submissions: Sequence[Accepted]) -> list[Receipt | IdempotencyConflict]:
+        with self._database.writing() as tx:
+            return accepting.add(tx, submissions, self._key_seconds)
+
+    def put_template(self, digest: str, name: str, files: dict[str, str]) -> None:
+        with self._database.writing() as tx:
+            accepting.put_template(tx, digest, name, files)
+
+    def template(self, digest: str) -> tuple[str, dict[str, str]]:
+        with self._database.reading() as tx:
+            return accepting.template(tx, digest)
+
+    # -- delivering
+
+    def lease(self, lane: Lane, *, limit: int, seconds: float, owner: str, messages: Sequence[int] = ()) -> Lease:
+        with self._database.writing() as tx:
+            return leasing.lease(tx, lane, limit=limit, seconds=seconds, owner=owner, named=messages)
+
+    def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
+        with self._database.writing() as tx:
+            return settling.settle(tx, token, settlements)
+
+    def reclaim(self) -> int:
+        with self._database.writing() as tx:
+            return leasing.reclaim(tx)
+
+    def due(self, lane: Lane, limit: int) -> int:
+        with self._database.reading() as tx:
+            return leasing.due(tx, lane, limit)
+
+    def pause(self, kind: str, name: str, seconds: float | None, reason: str, actor: Actor | None = None) -> Pause:
+        """See interfaces.Ledger.pause; a person lifts one by setting it for 0 seconds."""
+        with self._database.writing() as tx:
+            return pausing.pause(tx, kind, name, seconds, reason, actor)
+
+    def tick(self, name: str, every: float) -> bool:
+        with self._database.writing() as tx:
+            return pausing.tick(tx, name, every)
+
+    # -- knowing
+
+    def ticks(self) -> dict[str, float]:
+        with self._database.reading() as tx:
+            return pausing.granted(tx)
+
+    def pauses(self) -> list[Pause]:
+        with self._database.reading() as tx:
+            return pausing.holding(tx)
+
+    def totals(self) -> Totals:
+        with self._database.reading() as tx:
+            return reading.totals(tx)
+
+    def find(self, selector: Selector) -> Iterator[DeliveryRecord]:
+        return reading.find(self._database, selector)
+
+    def submission(self, public_id: str) -> SubmissionRecord:
+        with self._database.reading() as tx:
+            return reading.submission(tx, public_id)
+
+    def message(self, delivery: str) -> Lease:
+        with self._database.reading() as tx:
+            return reading.message(tx, delivery)
+
+    # -- acting
+
+    def change(self, selector: Selector, state: State, actor: Actor) -> int:
+        with self._database.writing() as tx:
+            return changing.change(tx, selector, state, actor)
+
+    # -- rejects
+
+    def reject(self, *, door: str, reference: str, producer: str, payload: str, field: str, reason: str) -> Reject:
+        with self._database.writing() as tx:
+            return rejecting.reject(
+                tx, door=door, reference=reference, producer=producer, payload=payload, field=field, reason=reason
+            )
+
+    def rejects(self, *, id: int | None = None, limit: int = 100, open_only: bool = True) -> list[Reject]:  # noqa: A002 - the Protocol's name
+        with self._database.reading() as tx:
+            return rejecting.listed(tx, id, limit, open_only=open_only)
+
+    def resolve_reject(self, id: int, outcome: str, actor: Actor) -> None:  # noqa: A002 - the Protocol's name
+        with self._database.writing() as tx:
+            rejecting.resolve(tx, id, outcome, actor)
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._database.close()

@@ -1,0 +1,235 @@
+"""The tables, the same on SQLite and PostgreSQL. Times are seconds since the epoch; ids are short integers.
+
+    submissions --< messages --< deliveries --< attempts        keys, templates, rejects, pauses, ticks stand alone
+
+``deliveries`` is the only table whose rows move, so it is narrow, and what workers ask for has partial indexes:
+neither a million settled rows nor a million that wait make a lease slower.
+"""
+
+import json
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from dispatcher.ledger import storable
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as text: PostgreSQL's own types refuse escapes (NUL, lone surrogates) that a producer's JSON may hold."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Words(TypeDecorator[str]):
+    """Text that came from outside: a reply, a key, a payload."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else storable(value)
+
+
+Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
+SCHEMA = "1.0"  # major.minor: code works on any newer minor of its major
+WAITING = "state IN ('queued', 'deferred')"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("public_id", String(16), nullable=False, unique=True),
+    Column("seed", BigInteger, nullable=False),
+    Column("lane", String(16), nullable=False),
+    Column("relay", Text),
+    Column("template", String(64)),
+    Column("template_name", Text),
+    Column("shared", Json, nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("accepted_at", Double, nullable=False),
+    Column("send_at", Double),
+    Column("lifetime", Double, nullable=False),
+    Column("if_in_doubt", String(16), nullable=False),
+    Column("tags", Json, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Column("labels", Json, nullable=False),  # the metadata as "key=value", to be searched
+    Column("producer", Words, nullable=False),
+    Column("key", Words),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("submission_id", Id, ForeignKey("submissions.id", ondelete="CASCADE"), nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("own", Json, nullable=False),
+    Column("labels", Json),  # of the submission's and the message's metadata, where the message has any
+    Column("secrets", Json),  # the submission's too, so that they go when this message is settled
+    Column("sha256", String(64)),
+    Column("build", Text),
+    UniqueConstraint("submission_id", "n"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("message_id", Id, ForeignKey("messages.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("submission_id", Id, nullable=False, index=True),  # the message's foreign key covers it
+    Column("lane", String(16), nullable=False),
+    Column("relay", Text),  # the one that was asked for
+    Column("k", Integer, nullable=False),
+    Column("rcpt", Text, nullable=False),
+    Column("kind", String(3), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("token", String(32)),
+    Column("lease_until", Double),
+    Column("owner", Text),
+    # What happened last. It moves to `attempts` when something else happens, which for most mail is never.
+    Column("last_state", String(16)),
+    Column("last_at", Double),
+    Column("last_attempted", Boolean),
+    Column("last_relay", Text),
+    Column("phase", String(8)),
+    Column("code", Integer),
+    Column("enhanced", String(16)),
+    Column("text", Words),
+    Column("seconds", Double),
+    Column("actor", Words),
+    postgresql_with={"fillfactor": "70"},  # room to update a row in its page
+)
+Index(
+    "ix_deliveries_due",
+    deliveries.c.lane,
+    deliveries.c.due_at,
+    deliveries.c.submission_id,  # these two, so that what a pause covers is passed over inside the index
+    deliveries.c.relay,
+    sqlite_where=text(WAITING),
+    postgresql_where=text(WAITING),
+)
+Index(
+    "ix_deliveries_lease",
+    deliveries.c.lease_until,
+    sqlite_where=text("state = 'leased'"),
+    postgresql_where=text("state = 'leased'"),
+)
+Index("ix_deliveries_rcpt", func.lower(deliveries.c.rcpt))
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("delivery_id", Id, ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("attempted", Boolean, nullable=False),
+    Column("relay", Text),
+    Column("phase", String(8)),
+    Column("code", Integer),
+    Column("enhanced", String(16)),
+    Column("text", Words, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("actor", Words),
+)
+
+keys = Table(  # outlives the submission
+    "keys",
+    metadata,
+    Column("key", Words, primary_key=True),
+    Column("producer", Words, primary_key=True),
+    Column("submission", String(16), nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("fingerprints", Json, nullable=False),
+    Column("keep_until", Double, nullable=False),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("files", Json, nullable=False),
+    Column("published_at", Double, nullable=False),
+)
+
+rejects = Table(
+    "rejects",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("door", Words, nullable=False),
+    Column("reference", Words, nullable=False),
+    Column("producer", Words, nullable=False),
+    Column("payload", Words, nullable=False),
+    Column("field", Words, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("outcome", String(16)),
+    Column("resolved_at", Double),
+    Column("actor", Words),
+    Column("note", Words),
+)
+Index(
+    "uq_rejects_door_reference",
+    rejects.c.door,
+    rejects.c.reference,
+    unique=True,
+    sqlite_where=text("reference <> ''"),
+    postgresql_where=text("reference <> ''"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("name", Words, primary_key=True),
+    Column("until", Double),
+    Column("since", Double, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("actor", Words),
+)
+
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+)

@@ -1,0 +1,96 @@
+"""Runs ``dispatcher up`` as a child process, for whoever needs a whole stack for a while: demo, tests, benchmarks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+_COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
+_TAIL = 4000
+
+
+class Stack:
+    """A stack that runs between ``with`` and its end. ``environment`` goes over this process' own and holds at least
+    ``DISPATCHER_DATA_DIR``; the stack's log is ``stack.log`` in that folder."""
+
+    command = _COMMAND  # that runs ``dispatcher``, whatever is on the PATH
+
+    def __init__(self, environment: Mapping[str, str], *, ready_seconds: float = 60.0) -> None:
+        self.environment = {**os.environ, **environment}
+        self.folder = Path(environment["DISPATCHER_DATA_DIR"])
+        self._ready_seconds = ready_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait until every lane is served. Raises RuntimeError with the end of the log."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._log = (self.folder / "stack.log").open("ab")
+        self._process = subprocess.Popen(  # noqa: S603 - our own command
+            [*_COMMAND, "up"], env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+        ready = self.run("wait", "--ready", "--timeout", str(self._ready_seconds))
+        if ready.returncode != 0:
+            self.stop()
+            raise RuntimeError(f"the stack did not come up: {ready.stderr}\n{self.log()[-_TAIL:]}")
+
+    def stop(self, seconds: float = 60.0) -> int:
+        """Ask it to drain and stop; killed when it does not in time. Its exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            code = self._process.wait()
+        if self._log is not None:
+            self._log.close()
+        self._process = self._log = None
+        return code
+
+    def run(
+        self, *arguments: str, stdin: str | None = None, timeout: float = 300.0
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a ``dispatcher`` command against this stack."""
+        return subprocess.run(  # noqa: S603 - our own command
+            [*_COMMAND, *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """The JSON document that a command prints with ``--json``."""
+        done = self.run(*arguments, "--json")
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise RuntimeError(f"{' '.join(arguments)}: exit {done.returncode}: {done.stderr or done.stdout}") from None
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        assert self._process is not None  # noqa: S101 - a stack that was not started has none
+        return self._process.pid
+
+    def log(self) -> str:
+        """What the stack has written so far."""
+        return (self.folder / "stack.log").read_text(encoding="utf-8", errors="replace")

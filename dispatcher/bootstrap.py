@@ -1,0 +1,134 @@
+"""Puts the parts together by the settings: the only importer of the adapters."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dispatcher.adapters.attachments import Attachments
+from dispatcher.adapters.blobs import FileBlobs
+from dispatcher.adapters.celery import Doorbell
+from dispatcher.adapters.folder import TemplateFolder, shipped
+from dispatcher.adapters.journal import MemoryJournal
+from dispatcher.adapters.log import LogSink
+from dispatcher.adapters.redis import Broker
+from dispatcher.adapters.smtp import SmtpTransport
+from dispatcher.adapters.sql.engine import upgrade
+from dispatcher.adapters.sql.ledger import SqlLedger
+from dispatcher.delivery import Lane
+from dispatcher.dispatcher import Dispatcher, Policy
+from dispatcher.errors import ConfigurationError
+from dispatcher.interfaces import EventSink, Transport
+from dispatcher.relay import Relay
+from dispatcher.retry import RetryPolicy
+from dispatcher.settings import Settings, load
+
+RUNTIME = "runtime.json"
+TRANSPORTS: dict[str, Callable[[Relay], Transport]] = {"smtp": SmtpTransport}
+
+
+def build(
+    settings: Settings | None = None,
+    *,
+    folders: Sequence[Path] | None = (),
+    sink: EventSink | None = None,
+    **overrides: Any,
+) -> Dispatcher:
+    """A dispatcher by the settings. ``folders`` may hold attachments given by path: the settings' own when it is
+    left empty, anywhere when it is None. Raises ConfigurationError naming the setting."""
+    settings = settings or load(**overrides)
+    writable(settings)
+    return Dispatcher(
+        ledger=ledger(settings),
+        queue=Doorbell(broker(settings)),
+        blobs=FileBlobs(settings.blobs),
+        templates=templates(settings).load,
+        attach=attachments(settings, settings.attachments_dirs if folders == () else folders),
+        transports=transports(settings),
+        journal=MemoryJournal(),
+        policy=policy(settings),
+        sink=sink or LogSink(settings.log.format, settings.log.addresses),
+        owner=f"{socket.gethostname()}/{os.getpid()}",
+    )
+
+
+def policy(settings: Settings) -> Policy:
+    """The part of the settings that the use case goes by."""
+    delivery, retry = settings.delivery, settings.retry
+    return Policy(
+        sender=settings.sender,
+        mail_from=settings.mail_from,
+        if_in_doubt=delivery.if_in_doubt,
+        lifetimes={Lane.TRANSACTIONAL: retry.lifetime.transactional, Lane.BULK: retry.lifetime.bulk},
+        retry=RetryPolicy(retry.schedule, retry.jitter),
+        max_bytes=settings.max_message_bytes,
+        batch_size=delivery.batch_size,
+        batch_seconds=delivery.batch_seconds,
+        lease_seconds=delivery.lease_seconds,
+        settle_seconds=delivery.settle_seconds,
+        sweep_seconds=delivery.sweep_seconds,
+    )
+
+
+def ledger(settings: Settings) -> SqlLedger:
+    """The ledger, migrated when it is a file of ours; a shared one is migrated by ``dispatcher db upgrade``."""
+    if settings.ledger.startswith("sqlite"):
+        upgrade(settings.ledger)
+    return SqlLedger(settings.ledger)
+
+
+def templates(settings: Settings) -> TemplateFolder:
+    """The user's templates, then those that ship."""
+    own = settings.templates_dir
+    if own is not None and not own.is_dir():
+        raise ConfigurationError("DISPATCHER_TEMPLATES_DIR", f"no folder at {own}")
+    return TemplateFolder(*filter(None, (own, shipped())))
+
+
+def attachments(settings: Settings, folders: Sequence[Path] | None) -> Attachments:
+    """The store of attachments for a door that may read these folders."""
+    return Attachments(FileBlobs(settings.blobs), folders, settings.max_message_bytes)
+
+
+def transports(settings: Settings) -> dict[str, Transport]:
+    """All relays by name, in the order of their priority. Connects nowhere yet."""
+    return {name: TRANSPORTS["smtp"](relay) for name, relay in settings.relay_table().items()}
+
+
+def runtime(settings: Settings) -> dict[str, Any] | None:
+    """What ``dispatcher up`` wrote about the stack that runs on this data folder; None when none does."""
+    path = settings.data_dir / RUNTIME
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        os.kill(found["pid"], 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return found
+
+
+def broker_url(settings: Settings) -> str | None:
+    """The broker of the settings, else the embedded one of the running stack; None when there is neither."""
+    if settings.broker_url is not None:
+        return settings.broker_url.get_secret_value()
+    found = runtime(settings)
+    return str(found["broker_url"]) if found else None
+
+
+def broker(settings: Settings) -> Broker | None:
+    """The broker itself; None when there is none to be found."""
+    url = broker_url(settings)
+    return Broker(url) if url else None
+
+
+def writable(settings: Settings) -> None:
+    """Make the data folder, private to its user. Raises ConfigurationError."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(13, "permission denied")
+    except OSError as error:
+        raise ConfigurationError(
+            "DISPATCHER_DATA_DIR", f"cannot write to {settings.data_dir}: {error.strerror}"
+        ) from None

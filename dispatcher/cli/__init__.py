@@ -1,0 +1,84 @@
+"""The command line: ``dispatcher --help``. One module for each command or group; this one knows the exit codes."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dispatcher import __version__
+from dispatcher.cli import (
+    broker,
+    db,
+    demo,
+    doctor,
+    messages,
+    rejects,
+    relays,
+    send,
+    sink,
+    status,
+    submit,
+    templates,
+    up,
+    wait,
+)
+from dispatcher.errors import DispatcherError, LedgerUnavailable, TransportError
+
+OK, SOME_FAILED, USAGE, OUT_OF_REACH = 0, 1, 2, 3
+_INTERRUPTED = 130
+# The first class that fits wins.
+EXIT_CODES: tuple[tuple[type[DispatcherError], int], ...] = (
+    (LedgerUnavailable, OUT_OF_REACH),
+    (TransportError, OUT_OF_REACH),
+    (DispatcherError, USAGE),
+)
+
+app = typer.Typer(
+    name="dispatcher",
+    help="A durable mail dispatcher: accepts mail into a ledger, sends it through your relays, answers for every "
+    "recipient.\n\nSettings come from dispatcher.toml and from DISPATCHER_* in the environment. Exit codes: 0 done, "
+    "1 done but some were rejected or not sent, 2 usage or configuration, 3 a service is out of reach or time ran out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command("demo", epilog="Example: dispatcher demo --keep")(demo.demo)
+app.command("up", epilog="Example: DISPATCHER_RELAY_URL=smtp://user:pass@mail.example.com:587 dispatcher up")(up.up)
+app.command("send", epilog=send.EXAMPLE)(send.send)
+app.command("submit", epilog="Example: dispatcher submit orders.jsonl --rejects bad.jsonl")(submit.submit)
+app.command("status", epilog="Example: dispatcher status --json")(status.status)
+app.command("wait", epilog="Example: dispatcher wait --idle --timeout 600")(wait.wait)
+app.add_typer(messages.app, name="messages")
+app.add_typer(rejects.app, name="rejects")
+app.add_typer(templates.app, name="templates")
+app.add_typer(relays.app, name="relays")
+app.command("doctor", epilog="Example: dispatcher doctor")(doctor.doctor)
+app.add_typer(db.app, name="db")
+app.command("broker-url", epilog="Example: celery -b $(dispatcher broker-url) inspect ping")(broker.broker_url)
+app.command("sink", epilog="Example: dispatcher sink --port 2525 --record mails.jsonl")(sink.sink)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dispatcher {__version__}")  # noqa: T201 - what was asked for
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command. What is wrong with the input or the surroundings is one line on stderr; a bug has a traceback."""
+    try:
+        app()
+    except DispatcherError as error:
+        print(f"dispatcher: {error}", file=sys.stderr)  # noqa: T201 - an error's one line
+        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

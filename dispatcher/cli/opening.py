@@ -1,0 +1,120 @@
+"""What commands begin with: the settings, a dispatcher or its ledger, and who is at the keyboard."""
+
+import getpass
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dispatcher.cli.output import note
+from dispatcher.delivery import Actor
+from dispatcher.errors import ConfigurationError
+from dispatcher.settings import Settings, load, seconds
+
+if TYPE_CHECKING:
+    from dispatcher.adapters.sql.ledger import SqlLedger
+    from dispatcher.dispatcher import Dispatcher
+
+_STARTING_SECONDS = 20.0
+_AFTER = re.compile(r"\+(.+)")
+
+
+@contextmanager
+def opened(settings: Settings | None = None, *, folders: Sequence[Path] | None = ()) -> Iterator["Dispatcher"]:
+    """A dispatcher by the settings; see ``bootstrap.build`` for ``folders``."""
+    from dispatcher.bootstrap import build  # noqa: PLC0415 - half a second of imports that --help does not need
+
+    dispatcher = build(settings or load(), folders=folders)
+    with dispatcher:
+        yield dispatcher
+
+
+@contextmanager
+def opened_ledger(settings: Settings | None = None) -> Iterator["SqlLedger"]:
+    """Only the ledger by the settings."""
+    from dispatcher import bootstrap  # noqa: PLC0415 - as above
+
+    settings = settings or load()
+    bootstrap.writable(settings)
+    ledger = bootstrap.ledger(settings)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def actor(reason: str = "") -> Actor:
+    """Whoever runs this command."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user that has no name
+        name = str(os.getuid())
+    return Actor(name, socket.gethostname(), reason)
+
+
+def warn_if_unserved(dispatcher: "Dispatcher", settings: Settings) -> bool:
+    """Say so when no worker serves the ledger that mail was just put into. Every worker's sweep leaves its mark there."""
+    from dispatcher import bootstrap  # noqa: PLC0415 - as above
+
+    age = dispatcher.ledger.ticks().get("sweep")
+    if age is not None and age < max(_STARTING_SECONDS, 5 * settings.delivery.sweep_seconds):
+        return False
+    stack = bootstrap.runtime(settings)
+    if stack is not None and time.time() - stack["started"] < _STARTING_SECONDS:
+        return False
+    broker = bootstrap.broker(settings)
+    if broker is None:
+        note("dispatcher: accepted, but no worker serves this ledger: start one with `dispatcher up`")
+    elif (reason := broker.ping()) is not None:
+        note(f"dispatcher: accepted, but the broker is out of reach ({reason}); it is sent once workers can be rung")
+    else:
+        note("dispatcher: accepted, but no worker has served this ledger lately: see `dispatcher status`")
+    return True
+
+
+def moment(text: str, option: str) -> float:
+    """A time on the command line as seconds since the epoch: ISO 8601, in this machine's zone if it names none, or
+    ``+90s``, ``+2h`` from now. Ends the command for anything else."""
+    try:
+        if after := _AFTER.fullmatch(text):
+            return time.time() + float(seconds(after[1]))
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise typer.BadParameter(f"{text!r} is no time: write 2026-12-01T09:00 or +90s", param_hint=option) from None
+
+
+def ago(text: str, option: str) -> float:
+    """``2h``, ``3d`` ago, or a time as ``moment`` reads it."""
+    try:
+        return time.time() - float(seconds(text if not text.isdigit() else text + "?"))
+    except ValueError:
+        return moment(text, option)
+
+
+def pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
+    """``NAME=VALUE`` as often as it is given."""
+    found = [text.partition("=") for text in texts]
+    for name, sign, _ in found:
+        if not sign or not name:
+            raise typer.BadParameter("write NAME=VALUE", param_hint=option)
+    return tuple((name, value) for name, _, value in found)
+
+
+def read_text(path: str, option: str) -> str:
+    """A UTF-8 file, or stdin for ``-``. Raises ConfigurationError naming the option."""
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigurationError(option, f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise ConfigurationError(option, f"{path}:{row}: is not UTF-8") from None

@@ -1,0 +1,89 @@
+"""The programs of ``dispatcher up``: which processes make a stack, and with what arguments."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import dispatcher
+from dispatcher.adapters.supervisor import Program
+from dispatcher.adapters.valkey import Valkey
+from dispatcher.delivery import Lane
+from dispatcher.settings import MARGIN_SECONDS, Settings, Timeouts
+
+WORKERS, BEAT, FLOWER, BROKER = range(4)  # the order in which they stop: what feeds goes before what carries
+_HEARTBEAT_SECONDS = "20"  # Flower takes a worker for offline after two minutes without
+
+
+def broker(valkey: Valkey) -> Program:
+    """The embedded broker."""
+    return Program("broker", valkey.command, stage=BROKER)
+
+
+def celery(settings: Settings, flower_port: int) -> list[Program]:
+    """The workers, beat and Flower."""
+    processes = settings.delivery.processes
+    workers = {
+        "transactional": (Lane.TRANSACTIONAL.queue, processes.transactional),
+        "bulk": (Lane.BULK.queue, processes.bulk),
+        "intake": ("mail.intake,mail.control", processes.intake),
+    }
+    grace = _longest_phase(settings) + MARGIN_SECONDS + 5
+    return [
+        *(
+            Program(name, _worker(name, queues, size), stage=WORKERS, grace=grace, environment=_surroundings())
+            for name, (queues, size) in workers.items()
+        ),
+        Program("beat", _beat(settings), stage=BEAT, environment=_surroundings()),
+        _flower(settings, flower_port),
+    ]
+
+
+def _worker(name: str, queues: str, size: int) -> tuple[str, ...]:
+    return (
+        *_celery("worker"),
+        *("-n", f"{name}@%h", "-Q", queues, "-c", str(size), "--loglevel", "INFO"),
+        *("--without-gossip", "--without-mingle", "--heartbeat-interval", _HEARTBEAT_SECONDS),
+    )
+
+
+def _beat(settings: Settings) -> tuple[str, ...]:
+    schedule = settings.data_dir.resolve() / "beat-schedule"
+    return (*_celery("beat"), "--schedule", str(schedule), "--pidfile", "", "--loglevel", "WARNING")
+
+
+def _flower(settings: Settings, port: int) -> Program:
+    command = (
+        *_celery("flower"),
+        *("--address=127.0.0.1", f"--port={port}", "--persistent=False", "--max_tasks=5000"),
+        *("--purge_offline_workers=300", "--logging=warning"),
+    )
+    environment = _surroundings()
+    if settings.flower_password is not None:  # by the environment: arguments can be read by every user
+        environment["FLOWER_BASIC_AUTH"] = f"dispatcher:{settings.flower_password.get_secret_value()}"
+    return Program("flower", command, stage=FLOWER, environment=environment)
+
+
+def _celery(command: str) -> tuple[str, ...]:
+    return sys.executable, "-m", "celery", "-A", application(), command
+
+
+def application() -> str:
+    """The Celery application's name: within the package when installed, beside it in a checkout."""
+    return "dispatcher.tasks" if find_spec("dispatcher.tasks") is not None else "tasks"
+
+
+def _surroundings() -> dict[str, str]:
+    """Find the very package that this process runs, whatever folder it runs in, and no other ``tasks`` before ours.
+
+    Celery puts the working folder first on the path unless it is on it already: hence last.
+    """
+    root = str(Path(dispatcher.__file__).resolve().parents[1])
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {"PYTHONPATH": os.pathsep.join([root, *others, str(Path.cwd())]), "PYTHONSAFEPATH": "1"}
+
+
+def _longest_phase(settings: Settings) -> float:
+    """Seconds that a mail in the middle of its delivery may take to end."""
+    timeouts = [relay.timeouts for relay in settings.relays.values()] or [Timeouts()]
+    return max(max(t.connect, t.command, t.final) for t in timeouts)

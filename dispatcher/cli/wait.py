@@ -1,0 +1,98 @@
+"""``dispatcher wait``: until the stack is ready, until mails are settled, or until nothing is under way."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dispatcher.cli.opening import opened, opened_ledger
+from dispatcher.cli.output import Json, count, document, note
+from dispatcher.delivery import LIVE, Lane, Selector, State
+from dispatcher.settings import Settings, load
+
+if TYPE_CHECKING:
+    from dispatcher.interfaces import Ledger
+
+_LOOK_SECONDS = 0.2
+_NAMED = 20
+
+
+def wait(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of submissions, messages or deliveries, or keys.")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Until the stack runs and every lane is served.")] = False,
+    idle: Annotated[bool, typer.Option("--idle", help="Until no delivery is under way.")] = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds; past them, exit 3.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Wait until --ready, until these ids are settled, or until --idle.
+
+    What is scheduled for later, and what is held in doubt, does not count for --idle; the latter is named, exit 1.
+    With ids: exit 0 only if every recipient's mail was sent.
+    """
+    if sum((bool(ids), ready, idle)) != 1:
+        raise typer.BadParameter("name ids, or --ready, or --idle")
+    settings = load()
+    until = None if timeout is None else time.monotonic() + timeout
+    if ready:
+        patiently(lambda: _ready(settings), until, "the stack is not ready", pause=0.1)
+        document({"ready": True}) if as_json else None
+        return
+    with opened_ledger(settings) as ledger:
+        code = _idle(ledger, until, as_json) if idle else settled(ledger, tuple(ids or ()), until, as_json)
+    raise typer.Exit(code)
+
+
+def patiently(
+    done: Callable[[], bool], until: float | None, late: str, *, pause: float = _LOOK_SECONDS
+) -> None:
+    """Ask until it is so. Ends the command with exit code 3 when the time runs out (``until``: monotonic)."""
+    while not done():
+        if until is not None and time.monotonic() >= until:
+            note(f"dispatcher: {late}: time ran out")
+            raise typer.Exit(3)
+        time.sleep(pause)
+
+
+def settled(ledger: "Ledger", ids: tuple[str, ...], until: float | None, as_json: bool) -> int:
+    """Wait until no delivery of these is live; 0 only if all of them were sent."""
+    live = Selector(ids=ids, states=tuple(sorted(LIVE)), limit=1)
+    patiently(lambda: next(ledger.find(live), None) is None, until, "not settled yet")
+    states: dict[State, int] = {}
+    for found in ledger.find(Selector(ids=ids)):
+        states[found.state] = states.get(found.state, 0) + 1
+    if as_json:
+        document({"states": states})
+    else:
+        note(f"dispatcher: {', '.join(f'{number:,} {state}' for state, number in sorted(states.items()))}")
+    return 0 if set(states) <= {State.SENT} else 1
+
+
+def _ready(settings: Settings) -> bool:
+    """A worker answers for every lane, for intake and for control."""
+    from dispatcher import bootstrap  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.adapters.celery import QUEUES  # noqa: PLC0415 - as above
+    from dispatcher.adapters.workers import serving  # noqa: PLC0415 - as above
+
+    url = bootstrap.broker_url(settings)
+    if url is None:
+        return False
+    served = {queue for queues in (serving(url, 0.3) or {}).values() for queue in queues}
+    return served >= set(QUEUES)
+
+
+def _idle(ledger: "Ledger", until: float | None, as_json: bool) -> int:
+    """Wait until nothing is under way; 1 when something is held in doubt."""
+    patiently(lambda: under_way(ledger) == 0, until, "deliveries are under way")
+    held = [record for record in ledger.find(Selector(states=(State.IN_DOUBT,), limit=_NAMED))]
+    if as_json:
+        document({"idle": True, "in_doubt": [record.id for record in held]})
+    for record in held:
+        note(f"dispatcher: in doubt: {record.id} to {record.rcpt}: `dispatcher messages resolve {record.id}`")
+    return 1 if held else 0
+
+
+def under_way(ledger: "Ledger") -> int:
+    """How many deliveries are live: due, deferred or leased. Not what is scheduled, nor what is held in doubt."""
+    totals = ledger.totals()
+    return 0

@@ -1,0 +1,146 @@
+"""One recipient's way from accepted to settled: the states, the transitions that are allowed, and the lease."""
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Lane(enum.StrEnum):
+    """A queue of its own with workers of its own, so that a password reset never waits behind a newsletter."""
+
+    TRANSACTIONAL = "transactional"
+    BULK = "bulk"
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue that carries the lane's bells."""
+        return f"mail.{self.value}"
+
+
+class State(enum.StrEnum):
+    """Where a delivery stands. ``queued`` with a due time in the future is what people call scheduled."""
+
+    QUEUED = "queued"
+    DEFERRED = "deferred"
+    LEASED = "leased"
+    IN_DOUBT = "in_doubt"
+    SENT = "sent"
+    BOUNCED = "bounced"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+
+WAITING = frozenset({State.QUEUED, State.DEFERRED})
+LIVE = WAITING | {State.LEASED, State.IN_DOUBT}
+SETTLED = frozenset(State) - LIVE
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.LEASED, State.CANCELLED, State.EXPIRED}),
+    State.DEFERRED: frozenset({State.LEASED, State.CANCELLED, State.EXPIRED, State.QUEUED}),
+    State.LEASED: frozenset(
+        {State.SENT, State.DEFERRED, State.BOUNCED, State.EXPIRED, State.QUEUED, State.IN_DOUBT, State.INVALID}
+    ),
+    State.IN_DOUBT: frozenset({State.QUEUED, State.SENT, State.BOUNCED, State.CANCELLED}),
+    # A person may ask for another try of what ended without being sent.
+    State.BOUNCED: frozenset({State.QUEUED}),
+    State.EXPIRED: frozenset({State.QUEUED}),
+    State.INVALID: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED}),
+    State.SUPPRESSED: frozenset({State.QUEUED}),
+    State.SENT: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedDelivery:
+    """One recipient of a leased message. ``attempts`` counts SMTP transactions that were begun before this one."""
+
+    id: int
+    rcpt: str
+    attempts: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedMessage:
+    """All that is needed to render, build and send one message again, byte for byte.
+
+    ``shared`` is the submission's content as JSON values (see ``intake.Accepted.shared``), ``own`` the message's.
+    Times are seconds since the epoch, UTC.
+    """
+
+    id: int
+    public_id: str
+    submission: str
+    lane: Lane
+    dated: float
+    shared: dict[str, Any]
+    own: dict[str, Any]
+    deliveries: tuple[LeasedDelivery, ...]
+    template: str | None
+    relay: str | None
+    if_in_doubt: str
+    sha256: str | None
+    build: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A batch of messages that one worker owns until ``until`` (the ledger's clock, seconds since the epoch).
+
+    ``token`` is compared at every settle: whoever holds an older token changes nothing.
+    """
+
+    token: str
+    until: float
+    messages: tuple[LeasedMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of one leased delivery: its next state and what to remember of the attempt.
+
+    ``due_in``: seconds from the ledger's now until it is due again (queued and deferred only).
+    ``attempted``: an SMTP transaction was begun, so an attempt is spent and kept in the attempts table.
+    """
+
+    delivery: int
+    message: int
+    state: State
+    attempted: bool
+    due_in: float = 0.0
+    code: int | None = None
+    enhanced: str | None = None
+    text: str = ""
+    relay: str | None = None
+    phase: str | None = None
+    seconds: float = 0.0
+    at: float | None = None
+    sha256: str | None = None
+    build: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changed something by hand, from where, and why; kept with the change."""
+
+    name: str
+    host: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which deliveries a person means. All that is given must hold; empty means any."""
+
+    ids: tuple[str, ...] = ()
+    states: tuple[State, ...] = ()
+    to: str | None = None
+    tag: str | None = None
+    key: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    since: float | None = None
+    lane: Lane | None = None
+    limit: int | None = field(default=None)

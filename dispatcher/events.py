@@ -1,0 +1,44 @@
+"""What happened, as frozen values for whoever listens (logs now; webhooks and metrics later)."""
+
+from dataclasses import dataclass
+
+from dispatcher.delivery import Lane, State
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryTried:
+    """One recipient's attempt ended: the line that postmasters grep for.
+
+    ``delay`` is the seconds since the mail was accepted or scheduled for; ``reply`` what the relay said, in one line.
+    """
+
+    id: str
+    submission: str
+    lane: Lane
+    to: str
+    relay: str
+    state: State
+    reply: str
+    dsn: str | None
+    delay: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPaused:
+    """The relay was in trouble, so nothing is leased for it until ``seconds`` from now."""
+
+    relay: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerAway:
+    """Outcomes wait in memory since the ledger cannot take them; they are offered again every second."""
+
+    reason: str
+    waiting: int
+
+
+Event = DeliveryTried | RelayPaused | LedgerAway

@@ -1,0 +1,110 @@
+"""What every ledger decides alike, whatever it is kept in: pure rules over values. The rows are in the adapters."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dispatcher.delivery import TRANSITIONS, Actor, State
+from dispatcher.records import Pause
+from dispatcher.schema import merge
+
+KEY_SECONDS = 30 * 86400.0  # how long an idempotency key is remembered at least
+RECEIPT_RECIPIENTS = 100
+LEASE_ENDED = "lease ended with its worker"
+LIFETIME_USED_UP = "lifetime used up"
+KILLED_ITS_WORKER = "ended its worker four times"
+ALONE_AFTER = 2  # crashes: from then on a message is leased alone, so that it takes no other down with it
+INVALID_AFTER = 4
+
+_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 5.0, 300.0
+
+
+def settled_as(current: State, wanted: State) -> State | None:
+    """The state that a settlement leads to, or None where it may not change anything.
+
+    What is learned late of a delivery in doubt can only be that it was sent, bounced, or not sent: then it is queued.
+    """
+    if current is State.IN_DOUBT and wanted in (State.DEFERRED, State.EXPIRED):
+        wanted = State.QUEUED
+    return wanted if current in (State.LEASED, State.IN_DOUBT) and wanted in TRANSITIONS[current] else None
+
+
+def changeable(wanted: State) -> tuple[State, ...]:
+    """The states that a person may change into this one; a lease is its worker's until it ends. Raises ValueError."""
+    if wanted not in (State.CANCELLED, State.QUEUED, State.SENT, State.BOUNCED):
+        raise ValueError(f"a delivery cannot be made {wanted} by hand")
+    return tuple(state for state in State if state is not State.LEASED and wanted in TRANSITIONS[state])
+
+
+def reclaimed(if_in_doubt: str, crashes: int) -> State:
+    """Where a delivery goes whose worker is gone; ``crashes`` counts this time too."""
+    if if_in_doubt == "hold":
+        return State.IN_DOUBT
+    return State.INVALID if crashes >= INVALID_AFTER else State.QUEUED
+
+
+def together(crashes: Mapping[int, int]) -> list[int]:
+    """Which of these messages, in their order, go into one lease, by how often each was in one that ended badly."""
+    first = next(iter(crashes), None)
+    if first is not None and crashes[first] >= ALONE_AFTER:
+        return [first]
+    return [message for message, count in crashes.items() if count < ALONE_AFTER]
+
+
+def pause_seconds(before: Pause | None, asked: float | None, now: float) -> float | None:
+    """How long the dispatcher's own next pause lasts; None while the one before still holds, and is long enough.
+
+    It doubles while it comes again soon, up to five minutes. A pause that a person has set is never cut short.
+    """
+    base = _PAUSE_SECONDS if asked is None else asked
+    if before is None:
+        return base
+    if before.until is None:
+        return None
+    length = round(before.until - before.since, 3)
+    if before.until > now:
+        return base if asked is not None and asked > length else None
+    if before.actor is not None or now - before.until >= 2 * length:
+        return base
+    return max(base, min(2 * length, _MAX_PAUSE_SECONDS))
+
+
+def differing(first: Mapping[str, str], second: Mapping[str, str]) -> tuple[str, ...]:
+    """The fields whose fingerprints are not the same, sorted."""
+    return tuple(sorted(name for name in {*first, *second} if first.get(name) != second.get(name)))
+
+
+def secrets_of(shared: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The sensitive parts of the data that a message is made of, to be kept with it and wiped with it."""
+    return {"shared": shared, "own": own} if shared or own else None
+
+
+def with_secrets(content: dict[str, Any], secrets: Mapping[str, Any] | None, part: str) -> dict[str, Any]:
+    """The content with the sensitive part of its ``data`` put back, as a new value; ``part`` as in ``secrets_of``."""
+    hidden = (secrets or {}).get(part)
+    return {**content, "data": merge(content.get("data", {}), hidden)} if hidden else content
+
+
+def labels(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Metadata as ``key=value`` texts, which is how a person asks for it: ``customer=7`` whether 7 or ``"7"``."""
+    return tuple(
+        f"{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for name, value in metadata.items()
+        if value is not None
+    )
+
+
+def standing(states: Iterable[str]) -> str:
+    """One word for a submission: the state of the recipient that is furthest behind; ``settled`` when none is kept."""
+    order = list(State)
+    return min((State(state) for state in states), key=order.index, default="settled")
+
+
+def signature(actor: Actor) -> str:
+    """Who and from where, as it stands in a timeline."""
+    return f"{actor.name}@{actor.host}"
+
+
+def storable(text: str) -> str:
+    """The text as every database can keep it: NUL and lone surrogates are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")

@@ -1,0 +1,107 @@
+"""What the ledger answers when it is asked: one frozen record per row that a person may want to see.
+
+Times are seconds since the epoch, UTC.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatcher.delivery import Lane, State
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try of one delivery, or something that happened to it without a try (``attempted`` false)."""
+
+    at: float
+    state: State
+    attempted: bool
+    relay: str | None = None
+    phase: str | None = None
+    code: int | None = None
+    enhanced: str | None = None
+    text: str = ""
+    seconds: float = 0.0
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """One recipient: where its mail stands and what the relay said last."""
+
+    id: str
+    submission: str
+    message_id: str
+    rcpt: str
+    kind: str
+    lane: Lane
+    state: State
+    attempts: int
+    accepted_at: float
+    due_at: float
+    expires_at: float
+    changed_at: float
+    template: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    relay: str | None = None
+    code: int | None = None
+    enhanced: str | None = None
+    text: str = ""
+    history: tuple[AttemptRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionRecord:
+    """One submission with the sum of its deliveries by state; ``accepted`` was stored when it was submitted."""
+
+    id: str
+    lane: Lane
+    accepted: int
+    accepted_at: float
+    states: dict[State, int]
+    key: str | None = None
+    template: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the whole ledger. ``accepted`` equals the sum over ``states``, or the ledger is broken.
+
+    ``oldest`` is the age in seconds of the longest due delivery that still waits, by lane; ``scheduled`` counts
+    waiting deliveries that are not due yet; ``live`` those that are not settled and due.
+    """
+
+    accepted: int
+    states: dict[tuple[Lane, State], int]
+    oldest: dict[Lane, float]
+    scheduled: int
+    rejects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A brake: nothing of this kind and name is leased until then (None: until it is lifted)."""
+
+    kind: str
+    name: str
+    until: float | None
+    reason: str
+    since: float
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """What intake refused: the payload as it came, and why."""
+
+    id: int
+    at: float
+    door: str
+    reference: str
+    producer: str
+    payload: str
+    field: str
+    reason: str
+    outcome: str | None = None

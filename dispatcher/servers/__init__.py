@@ -1,0 +1,1 @@
+"""Others call in: servers of the dispatcher's own."""

@@ -1,0 +1,106 @@
+"""A worker process' thread that settles outcomes in groups, so that a commit is paid once for many mails.
+
+It also sweeps when nobody else has for a while, so that no beat is a single point.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from dispatcher.delivery import Settlement
+from dispatcher.errors import LedgerError
+from dispatcher.events import LedgerAway
+from dispatcher.interfaces import Clock, EventSink, Journal, Ledger
+
+GROUP = 100
+AWAY_SECONDS = 1.0
+
+
+class Settler:
+    """Takes settlements from the sending thread and puts them into the ledger every ``seconds`` or ``GROUP`` of them.
+
+    While the ledger is away they wait in memory. ``start`` it after the fork only: a thread does not survive one.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        journal: Journal,
+        clock: Clock,
+        *,
+        seconds: float,
+        idle: Callable[[], None] = lambda: None,
+        sink: EventSink = lambda _: None,
+    ) -> None:
+        self._ledger, self._journal, self._clock = ledger, journal, clock
+        self._seconds, self._idle, self._sink = seconds, idle, sink
+        self._waiting: dict[str, list[Settlement]] = defaultdict(list)
+        self._count = 0
+        self._changed = threading.Condition()
+        self._writing = threading.Lock()  # one group at a time, so that flush() returning means settled
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin settling in the background."""
+        self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
+        self._thread.start()
+
+    def add(self, token: str, settlements: Sequence[Settlement]) -> None:
+        """Hand over what became of some deliveries of a lease; returns at once."""
+        with self._changed:
+            self._waiting[token].extend(settlements)
+            self._count += len(settlements)
+            if self._count >= GROUP:
+                self._changed.notify()
+
+    def flush(self) -> bool:
+        """Settle all that waits, now; False when the ledger is away and it goes on waiting."""
+        with self._writing:
+            with self._changed:
+                group, self._waiting = self._waiting, defaultdict(list)
+                self._count = 0
+            while group:
+                token, settlements = next(iter(group.items()))
+                try:
+                    self._ledger.settle(token, settlements)
+                except LedgerError as error:
+                    self._keep(group)
+                    self._sink(LedgerAway(str(error), self._count))
+                    return False
+                del group[token]
+                self._journal.settled({s.message for s in settlements})
+        return True
+
+    def close(self) -> bool:
+        """End the thread and settle what is left; False when it could not be."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        return self.flush()
+
+    def _keep(self, group: dict[str, list[Settlement]]) -> None:
+        with self._changed:
+            for token, settlements in group.items():
+                self._waiting[token] = settlements + self._waiting[token]
+            self._count = sum(map(len, self._waiting.values()))
+
+    def _run(self) -> None:
+        wait = 1.0
+        while True:
+            with self._changed:
+                if not self._count:
+                    self._changed.wait(wait)
+                elif self._count < GROUP:
+                    self._changed.wait(self._seconds)
+                if self._stopping:
+                    return
+                pending = self._count
+            wait = AWAY_SECONDS
+            if not pending:
+                self._idle()
+            elif not self.flush():
+                with self._changed:
+                    self._changed.wait(AWAY_SECONDS)

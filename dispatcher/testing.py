@@ -1,0 +1,65 @@
+"""Stand-ins that ship, for the tests of whoever uses the dispatcher; the contract suites prove them against the real."""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from dispatcher.errors import TransportError
+from dispatcher.interfaces import Journal
+from dispatcher.mail import Message
+from dispatcher.reply import NoReply, Outcome, Phase, Reply, Result
+
+_SENT = Reply(250, "Ok", "2.0.0", Phase.FINAL)
+_BEFORE_BODY = frozenset({Phase.MAIL, Phase.RCPT, Phase.DATA})
+
+
+class MemoryTransport:
+    """Sends nowhere and remembers it. Implements interfaces.Transport. Thread-safe.
+
+    ``results`` scripts what an address is answered: one result for always, or a sequence that is used up, after which
+    mail to it is sent. ``down``, while set, is raised instead of taking the next message. ``sent`` has every message
+    that was taken, with the recipients that were not refused.
+    """
+
+    def __init__(self, name: str = "memory", results: Mapping[str, Result | Sequence[Result]] | None = None) -> None:
+        self.name = name
+        self.down: TransportError | None = None
+        self.sent: list[Message] = []
+        self.closed = False
+        self._always = {to: given for to, given in (results or {}).items() if isinstance(given, Reply | NoReply)}
+        self._once = {
+            to: list(given) for to, given in (results or {}).items() if not isinstance(given, Reply | NoReply)
+        }
+        self._lock = threading.Lock()
+
+    def send(self, messages: Iterable[Message], journal: Journal) -> Iterator[Outcome]:
+        """Answer each message as scripted, in order. Raises ``down`` when it is set."""
+        for message in messages:
+            if self.down is not None:
+                raise self.down
+            yield self._take(message, journal)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _take(self, message: Message, journal: Journal) -> Outcome:
+        results = {delivery: self._answer(address) for delivery, address in message.rcpt_to}
+        refused = tuple((delivery, result) for delivery, result in results.items() if result.phase in _BEFORE_BODY)
+        if len(refused) < len(results):
+            journal.begin(message, refused)
+        outcome = Outcome(message.id, tuple(results.items()), self.name)
+        sent = {d for d, result in results.items() if isinstance(result, Reply) and result.code == _SENT.code}
+        if sent:
+            with self._lock:
+                self.sent.append(replace(message, rcpt_to=tuple(pair for pair in message.rcpt_to if pair[0] in sent)))
+        journal.reply(outcome)
+        return outcome
+
+    def _answer(self, address: str) -> Result:
+        with self._lock:
+            if address in self._always:
+                return self._always[address]
+            return self._once[address].pop(0) if self._once.get(address) else _SENT
+
+    def __repr__(self) -> str:
+        return f"<MemoryTransport {self.name} sent={len(self.sent)}>"

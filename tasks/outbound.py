@@ -1,0 +1,75 @@
+"""The tasks around sending. ``mail.deliver`` and ``mail.sweep`` may be lost or doubled: the ledger knows what is due.
+``mail.submit`` carries the mail itself, so it is acknowledged only when the ledger has it."""
+
+import time
+from typing import Any
+
+import structlog
+from celery import Task
+from celery.exceptions import Reject
+
+from dispatcher.adapters.celery import DELIVER, SUBMIT, SWEEP
+from dispatcher.adapters.redis import Broker
+from dispatcher.delivery import Lane
+from dispatcher.errors import LedgerError, SubmissionError
+
+from .app import app
+from .lifecycle import current, stopping
+
+AWAY_SECONDS = 2.0
+MAX_KILLED = 3
+_log = structlog.stdlib.get_logger("dispatcher.worker")
+strikes = Broker(app.conf.broker_url)  # connects in the process that first counts
+
+
+@app.task(name=DELIVER)
+def deliver(lane: str, messages: list[int]) -> int:
+    """Answer a lane's bell."""
+    return current().deliver(Lane(lane), messages, stopping=stopping)
+
+
+@app.task(name=SWEEP)
+def sweep() -> int:
+    """End dead leases and ring for what is due."""
+    return current().sweep()
+
+
+@app.task(name=SUBMIT, bind=True, acks_late=True, reject_on_worker_lost=True)
+def submit(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> str:
+    """Accept the mail that a Celery client handed over as ``submission`` (and, if it likes, its name as ``producer``).
+
+    What cannot be accepted is kept as rejected; while the ledger is away it goes back to its queue. Nothing that
+    was handed over may vanish, so whatever arguments came are taken, and any error ends in one of the two.
+    """
+    task = str(self.request.id)
+    killed = strikes.strike(task) - 1
+    try:
+        return _take_in(task, killed, args, kwargs)
+    except LedgerError as error:
+        _log.error("the ledger is away: the submission goes back to its queue", task=task, reason=str(error))
+        _wait()
+        raise Reject(str(error), requeue=True) from None
+    finally:
+        strikes.forgive(task)
+
+
+def _take_in(task: str, killed: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    given = dict(zip(("submission", "producer"), args, strict=False)) | kwargs
+    producer = str(given.get("producer") or "")
+    if killed >= MAX_KILLED:
+        error = SubmissionError("", f"killed its worker {killed} times")
+    elif unknown := sorted(given.keys() - {"submission", "producer"}) or args[2:]:
+        error = SubmissionError("", f"mail.submit takes submission and producer, not {unknown[0]}")
+    elif "submission" not in given:
+        error = SubmissionError("submission", "required: mail.submit takes kwargs={'submission': {...}}")
+    else:
+        return current().take_in(given["submission"], door="task", reference=task, producer=producer)
+    current().keep_reject(given.get("submission"), door="task", reference=task, producer=producer, error=error)
+    return "rejected"
+
+
+def _wait() -> None:
+    """Give the ledger time, but not while the worker is asked to stop."""
+    until = time.monotonic() + AWAY_SECONDS
+    while time.monotonic() < until and not stopping():
+        time.sleep(0.1)

@@ -1,0 +1,27 @@
+"""The transition table of a delivery."""
+
+from dispatcher.delivery import LIVE, SETTLED, TRANSITIONS, WAITING, Lane, State
+
+
+def test_every_state_has_its_row_and_every_state_but_suppressed_can_be_reached() -> None:
+    assert set(TRANSITIONS) == set(State)
+    reachable = {state for row in TRANSITIONS.values() for state in row}
+    assert set(State) - reachable == {State.SUPPRESSED}  # it is decided at submit
+
+
+def test_sent_is_final() -> None:
+    assert not TRANSITIONS[State.SENT]
+
+
+def test_what_is_settled_leaves_only_for_another_try() -> None:
+    for state in SETTLED:
+        assert TRANSITIONS[state] <= {State.QUEUED}
+
+
+def test_only_what_waits_can_be_leased() -> None:
+    assert {state for state, row in TRANSITIONS.items() if State.LEASED in row} == set(WAITING)
+    assert LIVE | SETTLED == set(State)
+
+
+def test_a_lane_is_a_queue_of_its_own() -> None:
+    assert [lane.queue for lane in Lane] == ["mail.transactional", "mail.bulk"]

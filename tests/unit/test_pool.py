@@ -1,0 +1,266 @@
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from dispatcher.errors import ConnectFailed, PoolTimeout, TransportError
+from dispatcher.pool import Pool
+from dispatcher.relay import Relay
+
+RELAY = Relay(name="main", host="127.0.0.1", port=25, tls="none", max_messages_per_connection=3, idle_seconds=30)
+
+
+@dataclass(eq=False)
+class Session:
+    """A session without a network: what the pool reads can be set."""
+
+    number: int
+    usable: bool = True
+    transactions: int = 0
+    hung_up: bool = False
+    closed: list[bool] = field(default_factory=list)
+
+    def readable(self) -> bool:
+        return self.hung_up
+
+    def close(self, *, polite: bool) -> None:
+        self.usable = False
+        self.closed.append(polite)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Opener:
+    def __init__(self) -> None:
+        self.opened: list[Session] = []
+        self.down = False
+
+    def __call__(self) -> Session:
+        if self.down:
+            raise ConnectFailed("main", "connection refused")
+        self.opened.append(Session(len(self.opened)))
+        return self.opened[-1]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def opener() -> Opener:
+    return Opener()
+
+
+@pytest.fixture
+def pool(opener: Opener, clock: Clock) -> Iterator[Pool[Session]]:
+    made = Pool(RELAY, opener, size=2, wait_seconds=5, clock=clock)
+    yield made
+    made.close()
+
+
+def test_the_repr_tells_idle_busy_and_size(pool: Pool[Session]) -> None:
+    assert repr(pool) == "<Pool relay=main idle=0 busy=0 max=2>"
+    first, second = pool.take(), pool.take()
+    assert repr(pool) == "<Pool relay=main idle=0 busy=2 max=2>"
+    pool.give(first)
+    assert repr(pool) == "<Pool relay=main idle=1 busy=1 max=2>"
+    pool.give(second)
+    pool.close()
+    assert repr(pool) == "<Pool relay=main idle=0 busy=0 max=2 closed>"
+
+
+def test_the_session_used_last_is_given_out_first(pool: Pool[Session]) -> None:
+    first, second = pool.take(), pool.take()
+    pool.give(second)
+    pool.give(first)
+    assert pool.take() is first
+    assert pool.take() is second
+
+
+def test_an_idle_session_is_kept_up_to_its_idle_time_and_closed_politely_after(
+    pool: Pool[Session], opener: Opener, clock: Clock
+) -> None:
+    session = pool.take()
+    pool.give(session)
+    clock.now += RELAY.idle_seconds
+    assert pool.take() is session
+    pool.give(session)
+    clock.now += RELAY.idle_seconds + 1
+    assert pool.take() is opener.opened[1]
+    assert session.closed == [True]
+
+
+def test_all_sessions_that_idled_too_long_are_closed_not_just_the_next(pool: Pool[Session], clock: Clock) -> None:
+    first, second = pool.take(), pool.take()
+    pool.give(first)
+    clock.now += RELAY.idle_seconds
+    pool.give(second)
+    clock.now += 1
+    assert pool.take() is second
+    assert first.closed == [True]
+
+
+def test_a_session_over_its_age_is_spent_and_not_kept(pool: Pool[Session], clock: Clock) -> None:
+    session = pool.take()
+    clock.now += RELAY.max_age_seconds
+    assert not pool.spent(session)
+    clock.now += 1
+    assert pool.spent(session)
+    pool.give(session)
+    assert session.closed == [True]
+    assert repr(pool) == "<Pool relay=main idle=0 busy=0 max=2>"
+
+
+def test_age_counts_from_opening_however_often_it_is_used(pool: Pool[Session], clock: Clock) -> None:
+    session = pool.take()
+    for _ in range(int(RELAY.max_age_seconds) // 20):
+        pool.give(session)
+        clock.now += 20
+        assert pool.take() is session
+    clock.now += 1
+    assert pool.spent(session)
+
+
+def test_a_session_at_its_cap_of_messages_is_spent_and_not_kept(pool: Pool[Session]) -> None:
+    session = pool.take()
+    session.transactions = RELAY.max_messages_per_connection - 1
+    assert not pool.spent(session)
+    session.transactions += 1
+    assert pool.spent(session)
+    pool.give(session)
+    assert session.closed == [True]
+
+
+def test_an_unusable_session_is_closed_without_quit_and_never_given_out_again(
+    pool: Pool[Session], opener: Opener
+) -> None:
+    session = pool.take()
+    session.usable = False
+    pool.give(session)
+    assert session.closed == [False]
+    assert pool.take() is opener.opened[1]
+
+
+def test_a_session_whose_peer_spoke_or_hung_up_while_idle_is_not_given_out(pool: Pool[Session], opener: Opener) -> None:
+    session = pool.take()
+    pool.give(session)
+    session.hung_up = True
+    assert pool.take() is opener.opened[1]
+    assert session.closed
+
+
+def test_replacing_keeps_the_place_and_opens_another(pool: Pool[Session], opener: Opener) -> None:
+    old, other = pool.take(), pool.take()
+    fresh = pool.replace(old)
+    assert fresh is opener.opened[2]
+    assert old.closed == [True]
+    assert not other.closed
+    assert repr(pool) == "<Pool relay=main idle=0 busy=2 max=2>"
+
+
+def test_a_failed_opening_gives_its_place_back(pool: Pool[Session], opener: Opener) -> None:
+    session = pool.take()
+    opener.down = True
+    for _ in range(3):
+        with pytest.raises(ConnectFailed):
+            pool.take()
+    with pytest.raises(ConnectFailed):
+        pool.replace(session)
+    assert repr(pool) == "<Pool relay=main idle=0 busy=0 max=2>"
+    pool.give(session)  # as a finally does that no longer knows
+    assert repr(pool) == "<Pool relay=main idle=0 busy=0 max=2>"
+
+
+def test_waiting_for_a_session_has_a_bound(opener: Opener) -> None:
+    pool = Pool(RELAY, opener, size=1, wait_seconds=0.05)
+    session = pool.take()
+    with pytest.raises(PoolTimeout, match="all 1 connections stayed in use for 0.05 s"):
+        pool.take()
+    pool.give(session)
+    assert pool.take() is session
+
+
+def test_who_waits_gets_the_session_that_is_given_back(opener: Opener) -> None:
+    pool = Pool(RELAY, opener, size=1, wait_seconds=10)
+    session = pool.take()
+    got: list[Session] = []
+    waiter = threading.Thread(target=lambda: got.append(pool.take()))
+    waiter.start()
+    pool.give(session)
+    waiter.join(10)
+    assert got == [session]
+
+
+def test_who_waits_may_open_in_the_place_of_a_broken_session(opener: Opener) -> None:
+    pool = Pool(RELAY, opener, size=1, wait_seconds=10)
+    session = pool.take()
+    got: list[Session] = []
+    waiter = threading.Thread(target=lambda: got.append(pool.take()))
+    waiter.start()
+    session.usable = False
+    pool.give(session)
+    waiter.join(10)
+    assert got == [opener.opened[1]]
+
+
+def test_many_threads_never_share_a_session_nor_pass_the_size(opener: Opener) -> None:
+    pool = Pool(RELAY, opener, size=3, wait_seconds=30)
+    taken: set[Session] = set()
+    trouble: list[str] = []
+
+    def work() -> None:
+        for _ in range(200):
+            session = pool.take()
+            if session in taken or len(taken) >= 3:
+                trouble.append(f"{session} of {len(taken)}")
+            taken.add(session)
+            session.transactions += 1
+            taken.discard(session)
+            pool.give(session)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not trouble
+    assert sum(session.transactions for session in opener.opened) == 8 * 200
+    assert all(session.transactions <= RELAY.max_messages_per_connection for session in opener.opened)
+
+
+def test_a_closed_pool_says_quit_to_the_idle_now_and_to_the_busy_when_they_come_back(pool: Pool[Session]) -> None:
+    idle, busy = pool.take(), pool.take()
+    pool.give(idle)
+    pool.close()
+    assert (idle.closed, busy.closed) == ([True], [])
+    pool.give(busy)
+    assert busy.closed == [True]
+    with pytest.raises(TransportError, match="closed"):
+        pool.take()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the danger that the test is about
+def test_a_forked_child_forgets_what_it_inherited_without_a_quit(pool: Pool[Session], opener: Opener) -> None:
+    idle, busy = pool.take(), pool.take()
+    pool.give(idle)
+    pool._changed.acquire()  # as if another thread held the lock at the fork
+    child = os.fork()
+    if child == 0:  # pragma: no cover - the child's coverage is lost with it
+        fresh = pool.take()
+        good = fresh is opener.opened[2] and idle.closed == [False] and not busy.closed
+        good = good and repr(pool) == "<Pool relay=main idle=0 busy=1 max=2>"
+        os._exit(0 if good else 1)
+    pool._changed.release()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert not idle.closed
+    assert pool.take() is idle
