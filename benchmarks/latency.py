@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from dispatcher import Submission
+from dispatcher.adapters.stack import Stack
 from dispatcher.bootstrap import build
 from dispatcher.servers.sink import Sink
-from dispatcher.settings import load
-from dispatcher.adapters.stack import Stack
+from dispatcher.sources import load
 
 DATA = {"customer": {"name": "Ada"}, "login_url": "https://example.com/login"}
 

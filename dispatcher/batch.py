@@ -164,7 +164,11 @@ def _settlement(
     sha256: str,
     now: float,
 ) -> Settlement:
-    code, enhanced, text = (None, None, result.reason) if isinstance(result, NoReply) else (result.code, result.enhanced, result.text)
+    code, enhanced, text = (
+        (None, None, result.reason)
+        if isinstance(result, NoReply)
+        else (result.code, result.enhanced, result.text)
+    )
     return Settlement(
         delivery=delivery.id,
         message=leased.id,

@@ -1,6 +1,5 @@
 """Puts the parts together by the settings: the only importer of the adapters."""
 
-import json
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -14,18 +13,21 @@ from dispatcher.adapters.folder import TemplateFolder, shipped
 from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.adapters.log import LogSink
 from dispatcher.adapters.redis import Broker
+from dispatcher.adapters.runtime import broker_url, writable
+from dispatcher.adapters.runtime import read as read_runtime
 from dispatcher.adapters.smtp import SmtpTransport
-from dispatcher.adapters.sql.engine import upgrade
 from dispatcher.adapters.sql.ledger import SqlLedger
+from dispatcher.adapters.sql.opening import open_ledger
 from dispatcher.delivery import Lane
-from dispatcher.dispatcher import Dispatcher, Policy
+from dispatcher.dispatcher import Dispatcher
 from dispatcher.errors import ConfigurationError
 from dispatcher.interfaces import EventSink, Transport
+from dispatcher.policy import Policy
 from dispatcher.relay import Relay
 from dispatcher.retry import RetryPolicy
-from dispatcher.settings import Settings, load
+from dispatcher.settings import Settings
+from dispatcher.sources import load
 
-RUNTIME = "runtime.json"
 TRANSPORTS: dict[str, Callable[[Relay], Transport]] = {"smtp": SmtpTransport}
 
 
@@ -74,9 +76,7 @@ def policy(settings: Settings) -> Policy:
 
 def ledger(settings: Settings) -> SqlLedger:
     """The ledger, migrated when it is a file of ours; a shared one is migrated by ``dispatcher db upgrade``."""
-    if settings.ledger.startswith("sqlite"):
-        upgrade(settings.ledger)
-    return SqlLedger(settings.ledger)
+    return open_ledger(settings.ledger)
 
 
 def templates(settings: Settings) -> TemplateFolder:
@@ -99,36 +99,10 @@ def transports(settings: Settings) -> dict[str, Transport]:
 
 def runtime(settings: Settings) -> dict[str, Any] | None:
     """What ``dispatcher up`` wrote about the stack that runs on this data folder; None when none does."""
-    path = settings.data_dir / RUNTIME
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        os.kill(found["pid"], 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return found
-
-
-def broker_url(settings: Settings) -> str | None:
-    """The broker of the settings, else the embedded one of the running stack; None when there is neither."""
-    if settings.broker_url is not None:
-        return settings.broker_url.get_secret_value()
-    found = runtime(settings)
-    return str(found["broker_url"]) if found else None
+    return read_runtime(settings.data_dir)
 
 
 def broker(settings: Settings) -> Broker | None:
     """The broker itself; None when there is none to be found."""
     url = broker_url(settings)
     return Broker(url) if url else None
-
-
-def writable(settings: Settings) -> None:
-    """Make the data folder, private to its user. Raises ConfigurationError."""
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not os.access(settings.data_dir, os.W_OK | os.X_OK):
-            raise PermissionError(13, "permission denied")
-    except OSError as error:
-        raise ConfigurationError(
-            "DISPATCHER_DATA_DIR", f"cannot write to {settings.data_dir}: {error.strerror}"
-        ) from None

@@ -60,7 +60,8 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
 def _render(leased: LeasedMessage, sources: Sources) -> Rendered:
     shared, own = leased.shared, leased.own
     if leased.template is None:
-        return Rendered(shared["subject"], shared.get("text"), shared.get("html"))
+        html = shared.get("html")
+        return Rendered(shared["subject"], shared.get("text") or render.plain(html or ""), html)
     data: Mapping[str, Any] = {**shared.get("data", {}), **own.get("data", {})}
     return sources.template(leased.template).render(own.get("locale", shared.get("locale")), data)
 

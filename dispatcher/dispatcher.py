@@ -8,7 +8,6 @@ beat -> sweep: end dead leases, ring for what is due
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -21,9 +20,9 @@ from dispatcher.errors import LedgerError, SubmissionError
 from dispatcher.events import RelayPaused
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journal, Ledger, Queue, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
+from dispatcher.policy import Policy
 from dispatcher.render import Template, compiled
 from dispatcher.reply import ReplyClass
-from dispatcher.retry import RetryPolicy
 from dispatcher.routing import choose
 from dispatcher.settler import Settler
 from dispatcher.template import TemplateVersion
@@ -31,23 +30,6 @@ from dispatcher.template import TemplateVersion
 CHUNK = 500  # submissions in one transaction of submit_many
 WATERMARK = 20  # bells that may wait in a lane; the backlog itself stays in the ledger
 _PAUSE_SECONDS = {ReplyClass.RELAY: 5.0, ReplyClass.ACCOUNT: 30.0, ReplyClass.RATE: 60.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The settings that the use case goes by. Times in seconds."""
-
-    sender: str | None = None
-    mail_from: str | None = None
-    if_in_doubt: str = "resend"
-    lifetimes: Mapping[str, float] = field(default_factory=lambda: {Lane.TRANSACTIONAL: 86400.0, Lane.BULK: 259200.0})
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    max_bytes: int = 25 * 1024 * 1024
-    batch_size: int = 100
-    batch_seconds: float = 60.0
-    lease_seconds: float = 300.0
-    settle_seconds: float = 0.1
-    sweep_seconds: float = 2.0
 
 
 class SystemClock:

@@ -30,7 +30,7 @@ class Piece(NamedTuple):
         return self.words[0] if self.kind == "tag" and self.words else ""
 
 
-class NotFlat(Exception):  # noqa: N818 - not an error: the template is used as it stands
+class NotFlat(Exception):
     """No single source can be made of it; the reason is for people who wonder."""
 
 

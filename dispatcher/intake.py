@@ -8,9 +8,9 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
+from dispatcher import fields
 from dispatcher.address import parse
 from dispatcher.delivery import Lane
 from dispatcher.errors import MessageTooLarge, SubmissionError
@@ -18,33 +18,9 @@ from dispatcher.mail import Accepted, AcceptedDelivery, AcceptedMessage, Address
 from dispatcher.mime import check_header
 from dispatcher.render import Template
 
-MAX_KEY = 256
-MAX_TAGS, MAX_TAG = 32, 64
-MAX_METADATA_BYTES = 8192
 PAST_SECONDS = 60.0  # a producer's clock may be a little behind
 _BASE64 = 4 / 3 * 78 / 76  # what the base64 of an attachment adds, with its line ends
 
-_TEXT = (
-    "template",
-    "locale",
-    "from",
-    "mail_from",
-    "subject",
-    "text",
-    "html",
-    "lane",
-    "relay",
-    "idempotency_key",
-    "if_in_doubt",
-    "send_at",
-    "expires_at",
-)
-_TEXTS = ("to", "cc", "bcc", "reply_to", "tags")
-_OBJECTS = ("data", "headers", "metadata")
-_LISTS = ("attachments", "recipients")
-FIELDS = frozenset((*_TEXT, *_TEXTS, *_OBJECTS, *_LISTS))
-RECIPIENT_FIELDS = frozenset(("to", "locale", "data", "metadata", "headers", "attachments"))
-ATTACHMENT_FIELDS = frozenset(("path", "content", "blob", "filename", "content_type", "content_id", "version"))
 _MAIL_FROM = re.compile(r"\{(?!id\})|(?<!\{id)\}")
 
 
@@ -82,16 +58,16 @@ def accept(document: Any, context: Context, *, producer: str = "", key: str | No
     Raises SubmissionError or one of its kinds, naming the field.
     """
     if not isinstance(document, Mapping):
-        raise SubmissionError("", f"a submission is a JSON object, not {_kind(document)}")
+        raise SubmissionError("", f"a submission is a JSON object, not {fields.kind_of(document)}")
     document = {name: value for name, value in document.items() if value is not None}
-    _check_shape(document, FIELDS, "")
-    _check_json(document)
+    fields.check_shape(document, fields.FIELDS, "")
+    fields.check_json(document)
     draft = _Draft(document, context)
-    lane = _choice(document, "lane", tuple(Lane), Lane.TRANSACTIONAL)
-    send_at, expires_at = _times(document)
+    lane = fields.choice(document, "lane", tuple(Lane), Lane.TRANSACTIONAL)
+    send_at, expires_at = fields.times(document)
     shared, secrets = _shared(draft)
     messages = _batch(draft) if document.get("recipients") else (_single(draft, secrets),)
-    chosen = _key(document.get("idempotency_key", key))
+    chosen = fields.key_of(document.get("idempotency_key", key))
     return Accepted(
         lane=lane,
         shared=shared,
@@ -105,9 +81,9 @@ def accept(document: Any, context: Context, *, producer: str = "", key: str | No
         relay=_relay(document, context),
         send_at=send_at,
         expires_at=expires_at,
-        if_in_doubt=_choice(document, "if_in_doubt", ("resend", "hold"), context.if_in_doubt),
-        tags=_tags(document),
-        metadata=_metadata(document, "metadata"),
+        if_in_doubt=fields.choice(document, "if_in_doubt", ("resend", "hold"), context.if_in_doubt),
+        tags=fields.tags_of(document),
+        metadata=fields.metadata_of(document, "metadata"),
         secrets=secrets if document.get("recipients") else None,
     )
 
@@ -115,54 +91,9 @@ def accept(document: Any, context: Context, *, producer: str = "", key: str | No
 def check_times(accepted: Accepted, now: float) -> None:
     """Refuse what is too late: separate from ``accept``, since a repeated submission was in time once."""
     if accepted.send_at is not None and accepted.send_at < now - PAST_SECONDS:
-        raise SubmissionError("send_at", f"{_iso(accepted.send_at)} is in the past")
+        raise SubmissionError("send_at", f"{fields.iso(accepted.send_at)} is in the past")
     if accepted.expires_at is not None and accepted.expires_at <= now:
-        raise SubmissionError("expires_at", f"{_iso(accepted.expires_at)} is in the past")
-
-
-# -- shape
-
-
-def _check_shape(document: Mapping[str, Any], known: frozenset[str], at: str) -> None:
-    if unknown := [name for name in document if name not in known]:
-        raise SubmissionError(f"{at}{unknown[0]}", f"unknown field; known are {', '.join(sorted(known))}")
-    for name, value in document.items():
-        if name in _OBJECTS:
-            _require(value, Mapping, f"{at}{name}", "an object")
-        elif name in _LISTS or (name in _TEXTS and not at):
-            _require(value, (list, tuple), f"{at}{name}", "a list")
-        else:
-            _require(value, str, f"{at}{name}", "a string")
-    for name in _TEXTS:
-        if not at:
-            for n, value in enumerate(document.get(name, ())):
-                _require(value, str, f"{name}[{n}]", "a string")
-
-
-def _check_json(document: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        raise SubmissionError("", "holds half of a surrogate pair, which is no text") from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SubmissionError("", f"cannot be written as JSON: {error}") from None
-
-
-def _require(value: Any, kind: type | tuple[type, ...], at: str, what: str) -> None:
-    if not isinstance(value, kind):
-        raise SubmissionError(at, f"must be {what}, not {_kind(value)}")
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return "null" if value is None else names.get(type(value), type(value).__name__)
-
-
-def _choice(document: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str) -> str:
-    value = document.get(name, default)
-    if value not in choices:
-        raise SubmissionError(name, f"{value!r} is unknown; choose one of {', '.join(choices)}")
-    return str(value)
+        raise SubmissionError("expires_at", f"{fields.iso(accepted.expires_at)} is in the past")
 
 
 # -- content
@@ -252,7 +183,7 @@ def _mail_from(draft: _Draft) -> str | None:
 def _headers(document: Mapping[str, Any], at: str) -> dict[str, str]:
     headers = document.get("headers", {})
     for name, value in headers.items():
-        _require(value, str, f"{at}headers.{name}", "a string")
+        fields.require(value, str, f"{at}headers.{name}", "a string")
         check_header(name, value, f"{at}headers.{name}")
     return dict(headers)
 
@@ -261,9 +192,9 @@ def _attachments(draft: _Draft, document: Mapping[str, Any], at: str) -> list[di
     stored = []
     for n, attachment in enumerate(document.get("attachments", ())):
         place = f"{at}attachments[{n}]"
-        _require(attachment, Mapping, place, "an object")
+        fields.require(attachment, Mapping, place, "an object")
         given = {name: value for name, value in attachment.items() if value is not None}
-        _check_shape(given, ATTACHMENT_FIELDS, f"{place}.")
+        fields.check_shape(given, fields.ATTACHMENT_FIELDS, f"{place}.")
         sources = [name for name in ("path", "content", "blob") if name in given]
         if len(sources) != 1:
             raise SubmissionError(place, "needs exactly one of path, content (base64) or blob")
@@ -304,9 +235,9 @@ def _batch(draft: _Draft) -> tuple[AcceptedMessage, ...]:
 
 
 def _personal(draft: _Draft, item: Any, at: str) -> AcceptedMessage:
-    _require(item, Mapping, at, "an object")
+    fields.require(item, Mapping, at, "an object")
     item = {name: value for name, value in item.items() if value is not None}
-    _check_shape(item, RECIPIENT_FIELDS, f"{at}.")
+    fields.check_shape(item, fields.RECIPIENT_FIELDS, f"{at}.")
     if "to" not in item:
         raise SubmissionError(f"{at}.to", "required")
     address = parse(item["to"], f"{at}.to")
@@ -322,7 +253,7 @@ def _personal(draft: _Draft, item: Any, at: str) -> AcceptedMessage:
         "locale": _locale(draft, item.get("locale"), f"{at}.locale"),
         "data": data,
         "headers": _headers(item, f"{at}."),
-        "metadata": _metadata(item, f"{at}.metadata"),
+        "metadata": fields.metadata_of(item, f"{at}.metadata"),
         "attachments": _attachments(draft, item, f"{at}."),
     }
     personal = sum(int(a["size"] * _BASE64) for a in own["attachments"])
@@ -335,62 +266,11 @@ def _personal(draft: _Draft, item: Any, at: str) -> AcceptedMessage:
     )
 
 
-# -- the rest
-
-
-def _times(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    send_at, expires_at = (_instant(document, name) for name in ("send_at", "expires_at"))
-    if send_at is not None and expires_at is not None and expires_at <= send_at:
-        raise SubmissionError("expires_at", "is not after send_at")
-    return send_at, expires_at
-
-
-def _instant(document: Mapping[str, Any], name: str) -> float | None:
-    if (text := document.get(name)) is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SubmissionError(name, f"{text!r} is no ISO 8601 time such as 2026-12-01T09:00:00+08:00") from None
-    if moment.tzinfo is None:
-        raise SubmissionError(name, f"{text!r} has no offset: write 2026-12-01T09:00:00+08:00 or end it in Z")
-    return moment.timestamp()
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="seconds")
-
-
-def _key(key: str | None) -> str | None:
-    if key is None:
-        return None
-    if not 0 < len(key) <= MAX_KEY or not key.isprintable():
-        raise SubmissionError("idempotency_key", f"must be 1 to {MAX_KEY} printable characters")
-    return key
-
-
 def _relay(document: Mapping[str, Any], context: Context) -> str | None:
     relay = document.get("relay")
     if relay is not None and relay not in context.relays:
         raise SubmissionError("relay", f"{relay!r} is not configured; known are {', '.join(context.relays) or 'none'}")
     return relay
-
-
-def _tags(document: Mapping[str, Any]) -> tuple[str, ...]:
-    tags = tuple(dict.fromkeys(document.get("tags", ())))
-    if len(tags) > MAX_TAGS:
-        raise SubmissionError("tags", f"more than {MAX_TAGS}")
-    for n, tag in enumerate(tags):
-        if not 0 < len(tag) <= MAX_TAG or not tag.isprintable():
-            raise SubmissionError(f"tags[{n}]", f"must be 1 to {MAX_TAG} printable characters")
-    return tags
-
-
-def _metadata(document: Mapping[str, Any], at: str) -> dict[str, Any]:
-    metadata = dict(document.get("metadata", {}))
-    if len(json.dumps(metadata)) > MAX_METADATA_BYTES:
-        raise SubmissionError(at, f"over {MAX_METADATA_BYTES} bytes of JSON")
-    return metadata
 
 
 def _fingerprints(draft: _Draft, shared: Mapping[str, Any], messages: tuple[AcceptedMessage, ...]) -> dict[str, str]:
@@ -399,17 +279,19 @@ def _fingerprints(draft: _Draft, shared: Mapping[str, Any], messages: tuple[Acce
     A template counts by its name, so that publishing a new version is no conflict for a producer that repeats itself.
     """
     document = draft.document
-    fields = {
-        name: document[name] for name in FIELDS - {"idempotency_key", "attachments", "recipients"} if document.get(name)
+    content = {
+        name: document[name]
+        for name in fields.FIELDS - {"idempotency_key", "attachments", "recipients"}
+        if document.get(name)
     }
-    fields |= {name: shared[name] for name in ("from", "mail_from", "reply_to") if name in shared}
-    fields |= {kind: messages[0].own[kind] for kind in ("to", "cc") if kind in fields}
-    if "bcc" in fields:
-        fields["bcc"] = sorted(d.rcpt for d in messages[0].deliveries if d.kind == "bcc")
+    content |= {name: shared[name] for name in ("from", "mail_from", "reply_to") if name in shared}
+    content |= {kind: messages[0].own[kind] for kind in ("to", "cc") if kind in content}
+    if "bcc" in content:
+        content["bcc"] = sorted(d.rcpt for d in messages[0].deliveries if d.kind == "bcc")
     if "attachments" in shared:
-        fields["attachments"] = [_comparable(a) for a in shared["attachments"]]
+        content["attachments"] = [_comparable(a) for a in shared["attachments"]]
     if document.get("recipients"):
-        fields["recipients"] = [
+        content["recipients"] = [
             {
                 **m.own,
                 "data": item.get("data") or {},
@@ -417,7 +299,7 @@ def _fingerprints(draft: _Draft, shared: Mapping[str, Any], messages: tuple[Acce
             }
             for m, item in zip(messages, document["recipients"], strict=True)
         ]
-    return {name: _hash(value) for name, value in fields.items()}
+    return {name: _hash(value) for name, value in content.items()}
 
 
 def _comparable(attachment: Mapping[str, Any]) -> dict[str, Any]:

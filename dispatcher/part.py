@@ -23,11 +23,11 @@ _PLAIN_REASONS = (ValueError, jinja2.UndefinedError, jinja2.TemplateRuntimeError
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Jinja2 for mail: ``order.items`` is the data of that name, never a method of dict."""
+    """Jinja2 for mail: ``order.items`` is the data of that name or undefined, never a method of dict."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
+        if isinstance(obj, dict):
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
 
@@ -53,10 +53,6 @@ class Part:
             if self._compiled is not self._plain:
                 error = self._again(variables) or error  # the same fault, in the file that has it
             raise self._source.fault(self.where, error) from None
-
-    def plain(self, variables: Mapping[str, Any]) -> str:
-        """The same with no CSS inlined, for comparison."""
-        return self._plain.render(variables)
 
     def _write(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         written = template.render(variables)

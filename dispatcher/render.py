@@ -210,9 +210,18 @@ def _render(content: _Content, variables: Mapping[str, Any]) -> Rendered:
     if not subject:
         raise RenderError(content.subject.where, "the subject is empty")
     html = content.html.render(variables) if content.html else None
-    text = content.text.render(variables) if content.text else get_text(html or "", _TEXT_OF)
+    text = _tidy(content.text.render(variables)) if content.text else plain(html or "")
+    return Rendered(subject, text, html)
+
+
+def plain(html: str) -> str:
+    """The text of an HTML body, for clients and people that show no HTML."""
+    return _tidy(get_text(html, _TEXT_OF))
+
+
+def _tidy(text: str) -> str:
     text = _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text.replace("\r\n", "\n"))).strip("\n")
-    return Rendered(subject, f"{text}\n", html)
+    return f"{text}\n"
 
 
 def _texts(secrets: Any) -> Iterator[str]:

@@ -1,41 +1,19 @@
-"""Settings: ``dispatcher.toml``, overridden by secret files, overridden by ``DISPATCHER_*``. One frozen object.
+"""All settings, as one frozen object. ``dispatcher.sources`` reads them."""
 
-An unknown key is an error, and so is a key of a part that this version does not have: a brake that somebody
-believes in must not be ignored.
-"""
-
-import os
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from dispatcher.errors import ConfigurationError
 from dispatcher.relay import Relay
 
 PREFIX = "DISPATCHER_"
-# Read by the command line, the tests and this module itself; not settings of the dispatcher.
-_NOT_SETTINGS = {"DISPATCHER_CONFIG", "DISPATCHER_SECRETS_DIR", "DISPATCHER_SCREENSHOTS"}
-_LATER = {
-    "retention": "retention",
-    "secret_keys": "signed links",
-    "public_url": "our own pages",
-    "delivery.host_grace": "the file journal",
-    "delivery.connections": "several connections per process",
-    "broker": "Sentinel and TLS options of the broker",
-    "relays.*.rate": "rate limits",
-    "relays.*.max_connections": "limits over all workers",
-    "relays.*.pipelining": "pipelining",
-}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 MARGIN_SECONDS = 1.0  # what settling a last outcome may take
@@ -210,136 +188,3 @@ class Settings(BaseSettings):
             )
             for name, found in sorted(self.relays.items(), key=lambda item: (item[1].priority, item[0]))
         }
-
-
-def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-    """Read the settings. ``overrides`` win over everything. Raises ConfigurationError naming the setting."""
-    env = dict(os.environ if environ is None else environ)
-    document = _toml(env.get("DISPATCHER_CONFIG"))
-    secrets = _secret_files(env.get("DISPATCHER_SECRETS_DIR"))
-    named = _environment({**secrets, **env})
-    merged = _merge(_merge(document, named), overrides)
-    _refuse_later(merged)
-    if url := merged.get("relay_url"):
-        relays = merged.setdefault("relays", {})
-        relays["default"] = {**relays.get("default", {}), "url": url}
-    try:
-        settings = Settings(**merged)
-    except ValidationError as error:
-        raise _readable(error, env) from None
-    _check_urls(settings)
-    settings.relay_table()
-    return settings
-
-
-def _toml(named: str | None) -> dict[str, Any]:
-    path = Path(named or "dispatcher.toml")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if named:
-            raise ConfigurationError("DISPATCHER_CONFIG", f"no file at {path}") from None
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(str(path), str(error)) from None
-
-
-def _secret_files(named: str | None) -> dict[str, str]:
-    if not named:
-        return {}
-    folder = Path(named)
-    if not folder.is_dir():
-        raise ConfigurationError("DISPATCHER_SECRETS_DIR", f"no folder at {folder}")
-    found = {}
-    for path in folder.iterdir():
-        name = path.name.upper()
-        if path.is_file() and not path.name.startswith("."):
-            found[name if name.startswith(PREFIX) else PREFIX + name] = path.read_text(encoding="utf-8").strip()
-    return found
-
-
-class _Environment(EnvSettingsSource):
-    """pydantic's reading of names and JSON, over a mapping of ours instead of the process' environment."""
-
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = {name.lower(): value for name, value in variables.items()}
-        super().__init__(Settings)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return self._variables
-
-
-def _environment(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that ``DISPATCHER_*`` names; an unknown name is an error."""
-    ours = {
-        name: value
-        for name, value in variables.items()
-        if name.startswith(PREFIX) and name not in _NOT_SETTINGS and not name.startswith("DISPATCHER_TEST_")
-    }
-    sender = ours.pop("DISPATCHER_FROM", None)
-    for name in ours:
-        top = name.removeprefix(PREFIX).lower().split("__")[0]
-        if top not in Settings.model_fields and top not in _LATER:
-            raise ConfigurationError(name, "unknown setting")
-        if top in _LATER:
-            raise ConfigurationError(name, f"{_LATER[top]}: not part of this version; take the setting out")
-    try:
-        found = _Environment(ours)()
-    except ValueError as error:
-        raise ConfigurationError("DISPATCHER_*", " ".join(str(error).split())) from None
-    if sender is not None:
-        found["from"] = sender
-    return found
-
-
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for name, value in over.items():
-        known = merged.get(name)
-        merged[name] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _refuse_later(document: dict[str, Any]) -> None:
-    for path, what in _LATER.items():
-        if _has(document, path.split(".")):
-            raise ConfigurationError(
-                path.replace("*", "NAME"), f"{what}: not part of this version; take the setting out"
-            )
-
-
-def _has(document: Any, path: list[str]) -> bool:
-    if not path:
-        return True
-    if not isinstance(document, dict):
-        return False
-    if path[0] == "*":
-        return any(_has(value, path[1:]) for value in document.values())
-    return path[0] in document and _has(document[path[0]], path[1:])
-
-
-def _readable(error: ValidationError, env: Mapping[str, str]) -> ConfigurationError:
-    """The first fault as one line; never with the value, which may be a secret."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    path = [str(part) for part in fault["loc"]]
-    variable = PREFIX + "__".join(path).upper()
-    setting = variable if variable in env else ".".join(path) or "[delivery]"
-    reason = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        reason = "unknown setting"
-    return ConfigurationError(setting, reason)
-
-
-def _check_urls(settings: Settings) -> None:
-    if settings.broker_url is not None:
-        scheme = settings.broker_url.get_secret_value().partition("://")[0]
-        if scheme not in ("redis", "rediss", "redis+socket"):
-            raise ConfigurationError("DISPATCHER_BROKER_URL", f"unknown scheme {scheme!r}: use redis:// or rediss://")
-    if not settings.ledger.startswith(("sqlite:///", "postgresql+psycopg://")):
-        scheme = settings.ledger.partition("://")[0]
-        raise ConfigurationError(
-            "DISPATCHER_LEDGER_URL",
-            f"unknown scheme {scheme!r}: use sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
-        )
-    if settings.blobs_url is not None and not settings.blobs_url.startswith("file:"):
-        raise ConfigurationError("DISPATCHER_BLOBS_URL", "only file:FOLDER is part of this version")

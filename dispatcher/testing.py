@@ -1,7 +1,7 @@
-"""Stand-ins that ship, for the tests of whoever uses the dispatcher; the contract suites prove them against the real."""
+"""Stand-ins that ship, for the tests of whoever uses the dispatcher; the contract suites prove them."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dispatcher.errors import TransportError
@@ -32,7 +32,7 @@ class MemoryTransport:
         }
         self._lock = threading.Lock()
 
-    def send(self, messages: Iterable[Message], journal: Journal) -> Iterator[Outcome]:
+    def send(self, messages: Iterable[Message], journal: Journal) -> Generator[Outcome, None, None]:
         """Answer each message as scripted, in order. Raises ``down`` when it is set."""
         for message in messages:
             if self.down is not None:

@@ -5,8 +5,8 @@ from typing import Any
 from celery import Celery
 
 from dispatcher.adapters.celery import CONTROL, SWEEP, configuration
-from dispatcher.bootstrap import broker_url
-from dispatcher.settings import load
+from dispatcher.adapters.runtime import broker_url
+from dispatcher.sources import load
 
 settings = load()
 app = Celery("dispatcher", include=[f"{__package__}.outbound", f"{__package__}.lifecycle"])

@@ -2,26 +2,35 @@
 
 import mmap
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from dispatcher.adapters.log import configure
-from dispatcher.bootstrap import build
-from dispatcher.dispatcher import Dispatcher
 from dispatcher.errors import DispatcherError
 
 from .app import settings
 
+if TYPE_CHECKING:
+    from dispatcher.dispatcher import Dispatcher
+
 _log = structlog.stdlib.get_logger("dispatcher.worker")
 _draining = mmap.mmap(-1, 1)  # one byte that the parent and the children that it forks share
 _main = os.getpid()
-_mine: dict[int, Dispatcher] = {}
+_mine: dict[int, "Dispatcher"] = {}
 
 
-def current() -> Dispatcher:
+def current() -> "Dispatcher":
     """This process' dispatcher, made after its fork; its settler runs. Raises ConfigurationError, LedgerUnavailable."""
+    from dispatcher.bootstrap import build  # noqa: PLC0415 - beat and Flower import the tasks too, and need none of it
+
     pid = os.getpid()
     if pid not in _mine:
         dispatcher = build(settings)
@@ -39,6 +48,12 @@ def stopping() -> bool:
 @setup_logging.connect
 def _log_as_we_do(**_: Any) -> None:
     configure(settings.log.format)
+
+
+@worker_init.connect
+def _import_for_all(**_: Any) -> None:
+    """Import in the parent what every child needs: they share the memory."""
+    import dispatcher.bootstrap  # noqa: F401, PLC0415 - as above
 
 
 @worker_process_init.connect

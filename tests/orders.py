@@ -11,7 +11,11 @@ from typing import Any
 from dispatcher.servers.recording import Received, Recording
 
 NAMES = ("李雷", "韩梅梅", "Ada Lovelace", "Søren Ångström", "Jean-Luc O'Neill")
-GOODS = (("MUG-1", "Mug", Decimal("12.50")), ("茶-7", "龙井茶", Decimal("88.00")), ("PEN-2", "Pen & Ink", Decimal("3.20")))
+GOODS = (
+    ("MUG-1", "Mug", Decimal("12.50")),
+    ("茶-7", "龙井茶", Decimal("88.00")),
+    ("PEN-2", "Pen & Ink", Decimal("3.20")),
+)
 
 
 def order(n: int) -> dict[str, Any]:
@@ -29,8 +33,11 @@ def order(n: int) -> dict[str, Any]:
         "data": {
             "customer": {"name": NAMES[n % len(NAMES)]},
             "order": {
-                "id": f"SO-{n:06}", "placed_at": "2026-11-23T10:00:00+08:00", "currency": "CNY",
-                "items": items, "total": str(total),
+                "id": f"SO-{n:06}",
+                "placed_at": "2026-11-23T10:00:00+08:00",
+                "currency": "CNY",
+                "items": items,
+                "total": str(total),
             },
         },
         "idempotency_key": f"SO-{n:06}/confirmation",

@@ -1,4 +1,4 @@
-"""Servers for tests to talk to: one that says, line by line, what a test scripts; certificates; a journal that tells."""
+"""For tests that talk SMTP: a server that says, line by line, what is scripted; certificates; a journal that tells."""
 
 import contextlib
 import socket
@@ -13,6 +13,7 @@ from typing import Any, Self
 import trustme
 
 from dispatcher.adapters.journal import MemoryJournal
+from dispatcher.adapters.smtp import SmtpTransport
 from dispatcher.mail import Message
 from dispatcher.relay import Relay
 from dispatcher.reply import Outcome, Result
@@ -110,7 +111,8 @@ class ScriptedServer:
 
     def relay(self, **options: Any) -> Relay:
         """A relay without TLS at this server; no reply takes more than two seconds."""
-        given = {"host": HOST, "port": self.port, "tls": "none", "timeout_command": 2.0, "timeout_final": 2.0}
+        given: dict[str, Any] = {"host": HOST, "port": self.port, "tls": "none"}
+        given |= {"timeout_command": 2.0, "timeout_final": 2.0}
         return Relay(name="scripted", **(given | options))
 
     def _serve(self) -> None:
@@ -157,16 +159,16 @@ class ScriptedServer:
 
 @dataclass(frozen=True)
 class Certificates:
-    """A certificate authority, and a server's context with a certificate of it for 127.0.0.1."""
+    """A certificate authority, and a server's context with a certificate of it."""
 
     ca_file: str
     context: ssl.SSLContext
 
     @classmethod
-    def make(cls, folder: Path) -> "Certificates":
+    def make(cls, folder: Path, name: str = HOST) -> "Certificates":
         authority = trustme.CA()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert(HOST, "localhost").configure_cert(context)
+        authority.issue_cert(name).configure_cert(context)
         authority.cert_pem.write_to_path(str(folder / "ca.pem"))
         return cls(str(folder / "ca.pem"), context)
 
@@ -195,6 +197,22 @@ def message(
     """A message whose deliveries are numbered from ten times its own number."""
     pairs = tuple((number * 10 + i, address) for i, address in enumerate(recipients or ("a@example.com",)))
     return Message(number, options.pop("mail_from", "erp@example.com"), pairs, content, **options)
+
+
+def deliver(relay: Relay, *messages: Message, journal: TellingJournal | None = None) -> list[Outcome]:
+    """Send these over a transport of their own."""
+    transport = SmtpTransport(relay)
+    try:
+        return list(transport.send(messages, journal or TellingJournal()))
+    finally:
+        transport.close()
+
+
+def only(outcomes: list[Outcome]) -> Result:
+    """The one result of one message to one recipient."""
+    (outcome,) = outcomes
+    ((_, result),) = outcome.results
+    return result
 
 
 @contextlib.contextmanager

@@ -13,8 +13,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUFFIXES = (".txt", ".html", ".toml", ".css")
 _LARGEST = 1 << 20  # bytes; Gmail clips a mail at a tenth of that
 
-# Of each file: its path within the version, where it is, and what changes when it is written.
-_Listing = tuple[tuple[str, str, int, int], ...]
+_Seen = tuple[tuple[str, int, int], ...]  # files and folders: path, mtime (ns), size
 
 
 class TemplateFolder:
@@ -29,7 +28,7 @@ class TemplateFolder:
             if not root.is_dir():
                 raise ConfigurationError("templates_dir", f"{root} is no folder that can be read")
         self._roots = roots
-        self._loaded: dict[str, tuple[_Listing, TemplateVersion]] = {}
+        self._loaded: dict[str, tuple[_Seen, TemplateVersion]] = {}
 
     def names(self) -> list[str]:
         """The templates that there are, sorted."""
@@ -37,25 +36,25 @@ class TemplateFolder:
 
     def load(self, name: str) -> TemplateVersion:
         """The template as it is on disk now. Raises UnknownTemplate, TemplateError for a file that is no text."""
-        listing = self._listing(name)
         known = self._loaded.get(name)
-        if known is None or known[0] != listing:
-            files = {relative: _read(f"{name}/{relative}", path) for relative, path, _, _ in listing}
-            known = self._loaded[name] = (listing, TemplateVersion(name, files))
+        if known is None or not _unchanged(known[0]):
+            known = self._loaded[name] = self._read(name)
         return known[1]
 
-    def _listing(self, name: str) -> _Listing:
+    def _read(self, name: str) -> tuple[_Seen, TemplateVersion]:
         home = next((root / name for root in self._roots if _NAME.fullmatch(name) and (root / name).is_dir()), None)
         if home is None:
             raise UnknownTemplate("template", self._unknown(name))
-        found: dict[str, tuple[str, str, int, int]] = {}
+        entries = list(_walk(home, ""))
         for root in self._roots:
-            for layout in _folders(root):
-                if layout.startswith("_"):
-                    for entry in _files(root / layout, f"{layout}/"):
-                        found.setdefault(entry[0], entry)
-        found.update((entry[0], entry) for entry in _files(home, ""))
-        return tuple(sorted(found.values()))
+            for layout in filter(lambda folder: folder.startswith("_"), _folders(root)):
+                entries += _walk(root / layout, f"{layout}/")
+        seen = tuple((path, *_stamp(path)) for path in {*map(str, self._roots), *(path for _, path in entries)})
+        files: dict[str, str] = {}
+        for file, path in entries:
+            if file and file not in files:
+                files[file] = _text(f"{name}/{file}", path)
+        return seen, TemplateVersion(name, files)
 
     def _unknown(self, name: str) -> str:
         names = self.names()
@@ -76,19 +75,33 @@ def _folders(root: Path) -> list[str]:
         return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, str, int, int]]:
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116 - at every submission; Path.stat takes twice the time
+    return status.st_mtime_ns, status.st_size
+
+
+def _unchanged(seen: _Seen) -> bool:
+    """Whether nothing was written, added or removed since: a folder's time changes with its entries."""
+    try:
+        return all(_stamp(path) == (changed, size) for path, changed, size in seen)
+    except OSError:
+        return False
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
+    """A folder (its name left empty) and the template files below it: the path within the version, and where it is."""
+    yield "", str(folder)
     with os.scandir(folder) as entries:
-        for entry in entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from _files(folder / entry.name, f"{prefix}{entry.name}/")
+                yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
             elif entry.name.endswith(_SUFFIXES):
-                status = entry.stat()
-                yield f"{prefix}{entry.name}", entry.path, status.st_mtime_ns, status.st_size
+                yield f"{prefix}{entry.name}", entry.path
 
 
-def _read(where: str, path: str) -> str:
+def _text(where: str, path: str) -> str:
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(_LARGEST + 1)

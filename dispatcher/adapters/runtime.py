@@ -6,9 +6,12 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dispatcher.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dispatcher.settings import Settings
 
 _FILE, _LOCK = "runtime.json", "runtime.lock"
 _PATIENCE_SECONDS = 1.0  # readers hold the lock for an instant
@@ -38,8 +41,8 @@ class Runtime:
         """Replace the file at once; it holds the broker's password, so nobody else may read it."""
         path = self._folder / f"{_FILE}.new"
         path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(document, file)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(document), encoding="utf-8")
         path.replace(self._folder / _FILE)
 
     def release(self) -> None:
@@ -67,6 +70,26 @@ def read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
+
+
+def writable(settings: "Settings") -> None:
+    """Make the data folder, private to its user. Raises ConfigurationError."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(13, "permission denied")
+    except OSError as error:
+        raise ConfigurationError(
+            "DISPATCHER_DATA_DIR", f"cannot write to {settings.data_dir}: {error.strerror}"
+        ) from None
+
+
+def broker_url(settings: "Settings") -> str | None:
+    """The broker of the settings, else the embedded one of the running stack; None when there is neither."""
+    if settings.broker_url is not None:
+        return settings.broker_url.get_secret_value()
+    found = read(settings.data_dir)
+    return str(found["broker_url"]) if found else None
 
 
 def _taken(lock: int, kind: int) -> bool:

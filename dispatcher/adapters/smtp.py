@@ -1,6 +1,6 @@
 """The transport to one relay: messages in, outcomes out, over pooled sessions."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from dispatcher.adapters.smtp_session import SmtpSession, StaleSession
 from dispatcher.interfaces import Journal
@@ -21,7 +21,7 @@ class SmtpTransport:
         self._relay = relay
         self._pool = Pool(relay, lambda: SmtpSession.open(relay), size=size, wait_seconds=wait_seconds)
 
-    def send(self, messages: Iterable[Message], journal: Journal) -> Iterator[Outcome]:
+    def send(self, messages: Iterable[Message], journal: Journal) -> Generator[Outcome, None, None]:
         """Send one message after another; yield each outcome as soon as it is known.
 
         Raises TransportError when no session can be had (any more): what was not yielded until then is unsent.

@@ -15,7 +15,7 @@ _CLOSING = 421
 _GO_ON = (3,)
 
 
-class StaleSession(Exception):  # noqa: N818 - nothing went wrong: the message is unsent and a new session will do
+class StaleSession(Exception):
     """A kept connection turned out to be closed, or to be closing, before it took anything of the message."""
 
 

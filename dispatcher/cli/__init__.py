@@ -1,4 +1,4 @@
-"""The command line: ``dispatcher --help``. One module for each command or group; this one knows the exit codes."""
+"""The command line: ``dispatcher --help``. One module for each command or group; the exit codes are in ``exits``."""
 
 import sys
 from typing import Annotated
@@ -22,16 +22,8 @@ from dispatcher.cli import (
     up,
     wait,
 )
-from dispatcher.errors import DispatcherError, LedgerUnavailable, TransportError
-
-OK, SOME_FAILED, USAGE, OUT_OF_REACH = 0, 1, 2, 3
-_INTERRUPTED = 130
-# The first class that fits wins.
-EXIT_CODES: tuple[tuple[type[DispatcherError], int], ...] = (
-    (LedgerUnavailable, OUT_OF_REACH),
-    (TransportError, OUT_OF_REACH),
-    (DispatcherError, USAGE),
-)
+from dispatcher.cli.exits import INTERRUPTED, told
+from dispatcher.errors import DispatcherError
 
 app = typer.Typer(
     name="dispatcher",
@@ -78,7 +70,6 @@ def main() -> None:
     try:
         app()
     except DispatcherError as error:
-        print(f"dispatcher: {error}", file=sys.stderr)  # noqa: T201 - an error's one line
-        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        sys.exit(told(error))
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)

@@ -4,18 +4,21 @@ from urllib.parse import urlsplit
 
 import typer
 
+from dispatcher.cli.opening import settings_of_user
 from dispatcher.cli.output import Json, document, line, note
-from dispatcher.settings import load
 
 
 def broker_url(as_json: Json = False) -> None:
-    """Print the URL of the broker, for Celery-only producers on this machine. It holds a password."""
-    from dispatcher.bootstrap import broker_url as found_url  # noqa: PLC0415 - --help needs none of it
+    """Print the URL of the running broker.
 
-    settings = load()
+    It is for Celery-only producers on this machine, and holds a password.
+    """
+    from dispatcher.adapters.runtime import broker_url as found_url  # noqa: PLC0415 - --help needs none of it
+
+    settings = settings_of_user()
     url = found_url(settings)
     if url is None:
-        note(f"dispatcher: no stack runs on {settings.data_dir} and DISPATCHER_BROKER_URL is not set: try `dispatcher up`")
+        note(f"dispatcher: no stack runs on {settings.data_dir}, and DISPATCHER_BROKER_URL is not set")
         raise typer.Exit(3)
     if as_json:
         parts = urlsplit(url)

@@ -2,9 +2,8 @@
 
 import typer
 
-from dispatcher.cli.opening import opened_ledger
+from dispatcher.cli.opening import opened_ledger, settings_of_user
 from dispatcher.cli.output import Json, document, line
-from dispatcher.settings import load
 
 app = typer.Typer(help="Create and migrate the ledger's tables.", no_args_is_help=True)
 
@@ -12,11 +11,11 @@ app = typer.Typer(help="Create and migrate the ledger's tables.", no_args_is_hel
 @app.command("upgrade", epilog="Example: dispatcher db upgrade")
 def upgrade(as_json: Json = False) -> None:
     """Create the ledger's tables, or bring them to the version that this program needs, with their data in place."""
-    from dispatcher import bootstrap  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.adapters.runtime import writable  # noqa: PLC0415 - --help needs none of it
     from dispatcher.adapters.sql import engine  # noqa: PLC0415 - as above
 
-    settings = load()
-    bootstrap.writable(settings)
+    settings = settings_of_user()
+    writable(settings)
     version = engine.upgrade(settings.ledger)
     document({"schema": version}) if as_json else line(f"the ledger has schema {version}")
 

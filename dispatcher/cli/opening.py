@@ -17,34 +17,49 @@ import typer
 from dispatcher.cli.output import note
 from dispatcher.delivery import Actor
 from dispatcher.errors import ConfigurationError
-from dispatcher.settings import Settings, load, seconds
 
 if TYPE_CHECKING:
     from dispatcher.adapters.sql.ledger import SqlLedger
     from dispatcher.dispatcher import Dispatcher
+    from dispatcher.settings import Settings
 
 _STARTING_SECONDS = 20.0
 _AFTER = re.compile(r"\+(.+)")
 
 
+def settings_of_user() -> "Settings":
+    """The settings of file and environment. Raises ConfigurationError naming the setting."""
+    from dispatcher.sources import load  # noqa: PLC0415 - a fifth of a second that --help does not need
+
+    return load()
+
+
+def duration_of(text: str) -> float:
+    """Seconds of ``90s``, ``2h``, ``3d``. Raises ValueError."""
+    from dispatcher.settings import seconds  # noqa: PLC0415 - as above
+
+    return float(seconds(text))
+
+
 @contextmanager
-def opened(settings: Settings | None = None, *, folders: Sequence[Path] | None = ()) -> Iterator["Dispatcher"]:
+def opened(settings: "Settings | None" = None, *, folders: Sequence[Path] | None = ()) -> Iterator["Dispatcher"]:
     """A dispatcher by the settings; see ``bootstrap.build`` for ``folders``."""
     from dispatcher.bootstrap import build  # noqa: PLC0415 - half a second of imports that --help does not need
 
-    dispatcher = build(settings or load(), folders=folders)
+    dispatcher = build(settings or settings_of_user(), folders=folders)
     with dispatcher:
         yield dispatcher
 
 
 @contextmanager
-def opened_ledger(settings: Settings | None = None) -> Iterator["SqlLedger"]:
+def opened_ledger(settings: "Settings | None" = None) -> Iterator["SqlLedger"]:
     """Only the ledger by the settings."""
-    from dispatcher import bootstrap  # noqa: PLC0415 - as above
+    from dispatcher.adapters.runtime import writable  # noqa: PLC0415 - as above
+    from dispatcher.adapters.sql.opening import open_ledger  # noqa: PLC0415 - half of what a whole dispatcher imports
 
-    settings = settings or load()
-    bootstrap.writable(settings)
-    ledger = bootstrap.ledger(settings)
+    settings = settings or settings_of_user()
+    writable(settings)
+    ledger = open_ledger(settings.ledger)
     try:
         yield ledger
     finally:
@@ -60,8 +75,8 @@ def actor(reason: str = "") -> Actor:
     return Actor(name, socket.gethostname(), reason)
 
 
-def warn_if_unserved(dispatcher: "Dispatcher", settings: Settings) -> bool:
-    """Say so when no worker serves the ledger that mail was just put into. Every worker's sweep leaves its mark there."""
+def warn_if_unserved(dispatcher: "Dispatcher", settings: "Settings") -> bool:
+    """Say so when no worker serves the ledger that mail was just put into: their sweeps leave a mark there."""
     from dispatcher import bootstrap  # noqa: PLC0415 - as above
 
     age = dispatcher.ledger.ticks().get("sweep")
@@ -85,7 +100,7 @@ def moment(text: str, option: str) -> float:
     ``+90s``, ``+2h`` from now. Ends the command for anything else."""
     try:
         if after := _AFTER.fullmatch(text):
-            return time.time() + float(seconds(after[1]))
+            return time.time() + duration_of(after[1])
         return datetime.fromisoformat(text).astimezone().timestamp()
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(f"{text!r} is no time: write 2026-12-01T09:00 or +90s", param_hint=option) from None
@@ -94,7 +109,7 @@ def moment(text: str, option: str) -> float:
 def ago(text: str, option: str) -> float:
     """``2h``, ``3d`` ago, or a time as ``moment`` reads it."""
     try:
-        return time.time() - float(seconds(text if not text.isdigit() else text + "?"))
+        return time.time() - duration_of(text)
     except ValueError:
         return moment(text, option)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed when nobody can be asked.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept with the change.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the change.")]
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -32,9 +32,9 @@ def note(text: str) -> None:
     sys.stderr.write(f"{printable(text)}\n")
 
 
-def document(value: Any) -> None:
+def document(value: Any, file: IO[str] | None = None) -> None:
     """The one JSON document of ``--json``: records become objects, times stay seconds since the epoch."""
-    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=2) + "\n")
+    (file or sys.stdout).write(json.dumps(plain(value), ensure_ascii=False, indent=2) + "\n")
 
 
 def json_line(value: Any) -> str:
@@ -59,7 +59,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     """A table on a terminal; else a line for each row, its cells parted by tabs, without a head."""
     if not sys.stdout.isatty():
         for row in rows:
-            line("\t".join("" if cell is None else str(cell) for cell in row))
+            line("\t".join("" if cell is None else "; ".join(str(cell).split("\n")) for cell in row))
         return
     from rich import box  # noqa: PLC0415 - costs 50 ms, for tables only
     from rich.table import Table  # noqa: PLC0415 - as above

@@ -20,22 +20,18 @@ def broker(valkey: Valkey) -> Program:
     return Program("broker", valkey.command, stage=BROKER)
 
 
-def celery(settings: Settings, flower_port: int) -> list[Program]:
-    """The workers, beat and Flower."""
+def workers(settings: Settings) -> list[Program]:
+    """One worker for each lane, and one for intake and control."""
     processes = settings.delivery.processes
-    workers = {
+    found = {
         "transactional": (Lane.TRANSACTIONAL.queue, processes.transactional),
         "bulk": (Lane.BULK.queue, processes.bulk),
         "intake": ("mail.intake,mail.control", processes.intake),
     }
     grace = _longest_phase(settings) + MARGIN_SECONDS + 5
     return [
-        *(
-            Program(name, _worker(name, queues, size), stage=WORKERS, grace=grace, environment=_surroundings())
-            for name, (queues, size) in workers.items()
-        ),
-        Program("beat", _beat(settings), stage=BEAT, environment=_surroundings()),
-        _flower(settings, flower_port),
+        Program(name, _worker(name, queues, size), stage=WORKERS, grace=grace, environment=_surroundings())
+        for name, (queues, size) in found.items()
     ]
 
 
@@ -47,12 +43,15 @@ def _worker(name: str, queues: str, size: int) -> tuple[str, ...]:
     )
 
 
-def _beat(settings: Settings) -> tuple[str, ...]:
+def beat(settings: Settings) -> Program:
+    """Rings the sweep."""
     schedule = settings.data_dir.resolve() / "beat-schedule"
-    return (*_celery("beat"), "--schedule", str(schedule), "--pidfile", "", "--loglevel", "WARNING")
+    command = (*_celery("beat"), "--schedule", str(schedule), "--pidfile", "", "--loglevel", "WARNING")
+    return Program("beat", command, stage=BEAT, environment=_surroundings())
 
 
-def _flower(settings: Settings, port: int) -> Program:
+def flower(settings: Settings, port: int) -> Program:
+    """Flower on loopback."""
     command = (
         *_celery("flower"),
         *("--address=127.0.0.1", f"--port={port}", "--persistent=False", "--max_tasks=5000"),

@@ -13,10 +13,15 @@ from dispatcher.errors import ConfigurationError
 
 def sink(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 2525,
-    record: Annotated[Path | None, typer.Option("--record", help="Append every mail to this file, as JSON Lines.")] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="FILE", help="Append every mail to this file, as JSON Lines.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take mail on 127.0.0.1 and deliver it nowhere, until Ctrl-C. Set DISPATCHER_RELAY_URL to the URL that it prints."""
+    """Take mail and deliver it nowhere, for trying things out.
+
+    Listens on 127.0.0.1 until Ctrl-C; set DISPATCHER_RELAY_URL to the URL that it prints.
+    """
     from dispatcher.adapters.supervisor import LOOK_SECONDS, StopRequests  # noqa: PLC0415 - --help needs none of it
     from dispatcher.servers.sink import Sink  # noqa: PLC0415 - as above
 

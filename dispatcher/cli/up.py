@@ -9,47 +9,54 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
+from dispatcher.cli.exits import told
+from dispatcher.cli.opening import opened_ledger, settings_of_user
 from dispatcher.cli.output import duration, note, table
-from dispatcher.errors import ConfigurationError
-from dispatcher.settings import Settings, load
+from dispatcher.errors import ConfigurationError, DispatcherError
 
 if TYPE_CHECKING:
     from dispatcher.adapters.runtime import Runtime
-    from dispatcher.adapters.supervisor import StopRequests, Supervisor
+    from dispatcher.adapters.supervisor import Program, StopRequests, Supervisor
+    from dispatcher.settings import Settings
 
 _FLOWER_PORTS = range(5555, 5655)
 _BROKER_SECONDS = 60.0  # reading a large queue back from disk takes its time
-_READY_SECONDS = "300"
+_READY_SECONDS = "30"
+_LOOK_SECONDS = 0.1
 _SELF = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 _PASSWORD = re.compile(r"(?<=:)[^:@/]+(?=@)")
 
 
 def up(
     log_dir: Annotated[
-        Path | None, typer.Option("--log-dir", help="Write each process' log into this folder, not to stderr.")
+        Path | None,
+        typer.Option("--log-dir", metavar="FOLDER", help="Write each process' log into this folder, not to stderr."),
     ] = None,
 ) -> None:
-    """Run the whole stack in the foreground: broker, workers, beat and Flower.
+    """Run the whole stack on this machine, in the foreground.
 
-    Ctrl-C or SIGTERM drains and stops it; a second one stops it at once. What dies is started again. The broker is
-    embedded unless DISPATCHER_BROKER_URL names one. Other commands find the stack by the data folder.
+    Broker, workers, beat and Flower. Ctrl-C or SIGTERM drains and stops it; a second one stops it at once. What dies
+    is started again. The broker is embedded unless DISPATCHER_BROKER_URL names one. Other commands find the stack by
+    the data folder.
     """
     from dispatcher.adapters.runtime import Runtime  # noqa: PLC0415 - --help needs none of it
     from dispatcher.adapters.supervisor import StopRequests, Supervisor  # noqa: PLC0415 - as above
 
-    settings = load()
-    _check_ledger()
+    settings = settings_of_user()
+    _check_ledger(settings)
     runtime = Runtime(settings.data_dir)
     runtime.claim()
     supervisor = Supervisor(log_dir=log_dir, say=lambda event: note(f"dispatcher: {event}"))
     with StopRequests() as requests:
         try:
-            _run(settings, runtime, supervisor, requests)
+            _Stack(settings, runtime, supervisor, requests).run()
         finally:
             note("dispatcher: draining and stopping")
             supervisor.stop(impatient=lambda: requests.count > 1)
@@ -57,54 +64,119 @@ def up(
     note("dispatcher: stopped")
 
 
-def _run(settings: Settings, runtime: "Runtime", supervisor: "Supervisor", requests: "StopRequests") -> None:
-    """Start everything, then watch it until somebody asks to stop."""
-    from dispatcher.adapters.supervisor import LOOK_SECONDS  # noqa: PLC0415 - as above
-    from dispatcher.cli import programs  # noqa: PLC0415 - as above
+class _Stack:
+    """The processes in the order in which they start, and what the runtime file says about them."""
 
-    document: dict[str, Any] = {"pid": os.getpid(), "started": time.time()}
-    document["broker_url"] = _start_broker(settings, supervisor, requests)
-    port = _flower_port()
-    document["flower"] = f"http://127.0.0.1:{port}"
-    _write(runtime, document, supervisor)  # the workers find the broker by it
-    for program in programs.celery(settings, port):
-        supervisor.start(program)
-    _write(runtime, document, supervisor)
-    _show(settings, document, supervisor)
-    readiness = _Readiness(document["started"])
-    while not requests.count:
-        if supervisor.look():
-            _write(runtime, document, supervisor)
-        readiness.look()
-        time.sleep(LOOK_SECONDS)
-    readiness.end()
+    def __init__(
+        self, settings: "Settings", runtime: "Runtime", supervisor: "Supervisor", requests: "StopRequests"
+    ) -> None:
+        self._settings, self._runtime, self._supervisor, self._requests = settings, runtime, supervisor, requests
+        self._started = time.time()
+        self._broker_url, self._flower = "", ""
+
+    def run(self) -> None:
+        """Start everything, then watch it until somebody asks to stop."""
+        from dispatcher.cli import programs  # noqa: PLC0415 - --help needs none of it
+
+        self._broker_url = self._broker()
+        port = _flower_port()
+        self._flower = f"http://127.0.0.1:{port}"
+        self._write()  # the workers find the broker by it
+        self._start(*programs.workers(self._settings))
+        with _Readiness() as readiness:
+            self._watch(readiness.over)
+        if self._requests.count:
+            return
+        # Beat and Flower come second: nobody waits for them, and without a beat every worker sweeps by itself.
+        self._start(programs.beat(self._settings), programs.flower(self._settings, port))
+        self._show()
+        if readiness.reached:
+            note(f"dispatcher: ready after {duration(readiness.reached - self._started)}")
+        self._watch(lambda: False)
+
+    def _start(self, *programs: "Program") -> None:
+        for program in programs:
+            self._supervisor.start(program)
+        self._write()
+
+    def _watch(self, over: Callable[[], bool]) -> None:
+        while not self._requests.count and not over():
+            if self._supervisor.look():
+                self._write()
+            time.sleep(_LOOK_SECONDS)
+
+    def _broker(self) -> str:
+        """The broker's URL; an embedded one answers when this returns."""
+        settings = self._settings
+        if settings.broker_url is not None:
+            return settings.broker_url.get_secret_value()
+        from dispatcher.adapters.valkey import Valkey, find_server  # noqa: PLC0415 - --help needs none of it
+        from dispatcher.cli import programs  # noqa: PLC0415 - as above
+
+        valkey = Valkey(settings.data_dir / "broker", find_server(settings.redis_server))
+        valkey.prepare()
+        self._supervisor.start(programs.broker(valkey))
+        until = time.monotonic() + _BROKER_SECONDS
+        self._watch(lambda: valkey.ready() or time.monotonic() > until)
+        if not self._requests.count and not valkey.ready():
+            raise ConfigurationError("DISPATCHER_REDIS_SERVER", "the embedded broker does not answer; see its log")
+        return valkey.url
+
+    def _write(self) -> None:
+        self._runtime.write(
+            {
+                "pid": os.getpid(),
+                "started": self._started,
+                "broker_url": self._broker_url,
+                "flower": self._flower,
+                "processes": [
+                    {"name": child.program.name, "pid": child.pid, "restarts": child.restarts}
+                    for child in self._supervisor.children
+                ],
+            }
+        )
+
+    def _show(self) -> None:
+        """What runs where, for a person."""
+        settings = self._settings
+        where = {
+            "broker": _PASSWORD.sub("***", self._broker_url),
+            "transactional": "mail.transactional",
+            "bulk": "mail.bulk",
+            "intake": "mail.intake, mail.control",
+            "beat": f"rings the sweep every {settings.delivery.sweep_seconds:g} s",
+            "flower": self._flower + (" (user dispatcher)" if settings.flower_password else ""),
+        }
+        rows = [(child.program.name, child.pid, where[child.program.name]) for child in self._supervisor.children]
+        if settings.broker_url is not None:
+            rows.insert(0, ("broker", None, where["broker"]))
+        rows.append(("ledger", None, _PASSWORD.sub("***", settings.ledger)))
+        rows.extend((f"relay {name}", None, relay.display) for name, relay in settings.relay_table().items())
+        table(("what", "pid", "where"), rows)
+        sys.stdout.flush()
+        if not settings.relays:
+            note("dispatcher: no relay is configured, so mail is accepted and waits: set DISPATCHER_RELAY_URL")
 
 
-def _check_ledger() -> None:
-    """Make or check data folder and ledger in a child, which says what is wrong; end as it did when something is."""
-    done = subprocess.run([*_SELF, "db", "check"], stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - ourselves
-    if done.returncode != 0:
-        raise typer.Exit(done.returncode)
-
-
-def _start_broker(settings: Settings, supervisor: "Supervisor", requests: "StopRequests") -> str:
-    """The broker's URL; an embedded one answers when this returns."""
-    if settings.broker_url is not None:
-        return settings.broker_url.get_secret_value()
-    from dispatcher.adapters.supervisor import LOOK_SECONDS  # noqa: PLC0415 - as above
-    from dispatcher.adapters.valkey import Valkey, find_server  # noqa: PLC0415 - as above
-    from dispatcher.cli import programs  # noqa: PLC0415 - as above
-
-    valkey = Valkey(settings.data_dir / "broker", find_server(settings.redis_server))
-    valkey.prepare()
-    supervisor.start(programs.broker(valkey))
-    until = time.monotonic() + _BROKER_SECONDS
-    while not valkey.ready() and not requests.count:
-        supervisor.look()
-        if time.monotonic() > until:
-            raise ConfigurationError("DISPATCHER_REDIS_SERVER", "the embedded broker does not answer; see its log above")
-        time.sleep(LOOK_SECONDS / 4)
-    return valkey.url
+def _check_ledger(settings: "Settings") -> None:
+    """Make or check data folder and ledger in a child, so that this process stays small; end as it did if it must."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with opened_ledger(settings) as ledger:
+                ledger.ticks()
+            code = 0
+        except DispatcherError as error:
+            code = told(error)
+        except BaseException:  # noqa: BLE001 - a bug: it is shown, but must not run on as a second supervisor
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    if code := os.waitstatus_to_exitcode(status):
+        raise typer.Exit(abs(code))
 
 
 def _flower_port() -> int:
@@ -119,57 +191,29 @@ def _flower_port() -> int:
     raise ConfigurationError("dispatcher up", f"no port for Flower is free from {_FLOWER_PORTS[0]} on")
 
 
-def _write(runtime: "Runtime", document: dict[str, Any], supervisor: "Supervisor") -> None:
-    processes = [
-        {"name": child.program.name, "pid": child.pid, "restarts": child.restarts} for child in supervisor.children
-    ]
-    runtime.write(document | {"processes": processes})
-
-
-def _show(settings: Settings, document: dict[str, Any], supervisor: "Supervisor") -> None:
-    """What runs where, for a person."""
-    where = {
-        "broker": _PASSWORD.sub("***", document["broker_url"]),
-        "transactional": "mail.transactional",
-        "bulk": "mail.bulk",
-        "intake": "mail.intake, mail.control",
-        "beat": f"rings the sweep every {settings.delivery.sweep_seconds:g} s",
-        "flower": document["flower"] + (" (user dispatcher)" if settings.flower_password else ""),
-    }
-    rows = [(child.program.name, child.pid, where[child.program.name]) for child in supervisor.children]
-    if settings.broker_url is not None:
-        rows.insert(0, ("broker", None, where["broker"]))
-    rows.append(("ledger", None, _PASSWORD.sub("***", settings.ledger)))
-    rows.extend((f"relay {name}", None, relay.display) for name, relay in settings.relay_table().items())
-    table(("what", "pid", "where"), rows)
-    sys.stdout.flush()
-    if not settings.relays:
-        note("dispatcher: no relay is configured, so mail is accepted and waits: set DISPATCHER_RELAY_URL")
-
-
 class _Readiness:
-    """Says once how long it took until every lane was served; asks ``dispatcher wait --ready``."""
+    """Whether every lane is served: asks ``dispatcher wait --ready``. ``reached``: when it was, on the wall clock."""
 
-    def __init__(self, started: float) -> None:
-        self._started = started
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(  # noqa: S603 - ourselves
+    def __init__(self) -> None:
+        self.reached: float | None = None
+        self._probe: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._probe = subprocess.Popen(  # noqa: S603 - ourselves
             [*_SELF, "wait", "--ready", "--timeout", _READY_SECONDS],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        return self
 
-    def look(self) -> None:
-        """Cheap; call it often."""
-        if self._process is None or self._process.poll() is None:
-            return
-        if self._process.returncode == 0:
-            note(f"dispatcher: ready after {duration(time.time() - self._started)}")
-        self._process = None
+    def __exit__(self, *_: object) -> None:
+        if self._probe is not None:
+            self._probe.kill()
+            self._probe.wait()
 
-    def end(self) -> None:
-        """Ask no longer."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+    def over(self) -> bool:
+        """True once it is ready, or was waited for long enough."""
+        if self._probe is None or self._probe.poll() is None:
+            return False
+        if self._probe.returncode == 0:
+            self.reached = time.time()
+        return True

@@ -6,33 +6,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher.cli.opening import opened, opened_ledger
-from dispatcher.cli.output import Json, count, document, note
+from dispatcher.cli.opening import opened_ledger, settings_of_user
+from dispatcher.cli.output import Json, document, note
 from dispatcher.delivery import LIVE, Lane, Selector, State
-from dispatcher.settings import Settings, load
 
 if TYPE_CHECKING:
     from dispatcher.interfaces import Ledger
+    from dispatcher.settings import Settings
 
 _LOOK_SECONDS = 0.2
 _NAMED = 20
 
 
 def wait(
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids of submissions, messages or deliveries, or keys.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of submissions, messages or deliveries, or keys.")
+    ] = None,
     ready: Annotated[bool, typer.Option("--ready", help="Until the stack runs and every lane is served.")] = False,
     idle: Annotated[bool, typer.Option("--idle", help="Until no delivery is under way.")] = False,
-    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds; past them, exit 3.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="Seconds; past them, exit 3.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Wait until --ready, until these ids are settled, or until --idle.
+    """Wait until the stack is ready, mails are settled, or all is idle.
 
     What is scheduled for later, and what is held in doubt, does not count for --idle; the latter is named, exit 1.
     With ids: exit 0 only if every recipient's mail was sent.
     """
     if sum((bool(ids), ready, idle)) != 1:
         raise typer.BadParameter("name ids, or --ready, or --idle")
-    settings = load()
+    settings = settings_of_user()
     until = None if timeout is None else time.monotonic() + timeout
     if ready:
         patiently(lambda: _ready(settings), until, "the stack is not ready", pause=0.1)
@@ -43,9 +47,7 @@ def wait(
     raise typer.Exit(code)
 
 
-def patiently(
-    done: Callable[[], bool], until: float | None, late: str, *, pause: float = _LOOK_SECONDS
-) -> None:
+def patiently(done: Callable[[], bool], until: float | None, late: str, *, pause: float = _LOOK_SECONDS) -> None:
     """Ask until it is so. Ends the command with exit code 3 when the time runs out (``until``: monotonic)."""
     while not done():
         if until is not None and time.monotonic() >= until:
@@ -68,13 +70,13 @@ def settled(ledger: "Ledger", ids: tuple[str, ...], until: float | None, as_json
     return 0 if set(states) <= {State.SENT} else 1
 
 
-def _ready(settings: Settings) -> bool:
+def _ready(settings: "Settings") -> bool:
     """A worker answers for every lane, for intake and for control."""
-    from dispatcher import bootstrap  # noqa: PLC0415 - --help needs none of it
-    from dispatcher.adapters.celery import QUEUES  # noqa: PLC0415 - as above
+    from dispatcher.adapters.celery import QUEUES  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.adapters.runtime import broker_url  # noqa: PLC0415 - as above
     from dispatcher.adapters.workers import serving  # noqa: PLC0415 - as above
 
-    url = bootstrap.broker_url(settings)
+    url = broker_url(settings)
     if url is None:
         return False
     served = {queue for queues in (serving(url, 0.3) or {}).values() for queue in queues}
@@ -84,7 +86,7 @@ def _ready(settings: Settings) -> bool:
 def _idle(ledger: "Ledger", until: float | None, as_json: bool) -> int:
     """Wait until nothing is under way; 1 when something is held in doubt."""
     patiently(lambda: under_way(ledger) == 0, until, "deliveries are under way")
-    held = [record for record in ledger.find(Selector(states=(State.IN_DOUBT,), limit=_NAMED))]
+    held = list(ledger.find(Selector(states=(State.IN_DOUBT,), limit=_NAMED)))
     if as_json:
         document({"idle": True, "in_doubt": [record.id for record in held]})
     for record in held:
@@ -95,4 +97,11 @@ def _idle(ledger: "Ledger", until: float | None, as_json: bool) -> int:
 def under_way(ledger: "Ledger") -> int:
     """How many deliveries are live: due, deferred or leased. Not what is scheduled, nor what is held in doubt."""
     totals = ledger.totals()
-    return 0
+    states = {state: sum(totals.states.get((lane, state), 0) for lane in Lane) for state in LIVE}
+    if moving := states[State.LEASED] + states[State.DEFERRED]:
+        return moving
+    if due := states[State.QUEUED] - totals.scheduled:
+        return due
+    # What waits for later was scheduled, or was put back since its relay was in trouble: then its timeline says so.
+    waiting = ledger.find(Selector(states=(State.QUEUED,))) if states[State.QUEUED] else iter(())
+    return sum(1 for record in waiting if record.history)

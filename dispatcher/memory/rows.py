@@ -1,15 +1,13 @@
-"""What the ledger in memory is made of, and how an id or a Selector finds it."""
+"""What the ledger in memory is made of."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher import ids
-from dispatcher.delivery import Lane, LeasedDelivery, LeasedMessage, Selector, State
-from dispatcher.errors import NotFound
-from dispatcher.ledger import labels, secrets_of, with_secrets
-from dispatcher.mail import Accepted, AcceptedMessage
+from dispatcher.delivery import WAITING, Lane, LeasedDelivery, LeasedMessage, Selector, Settlement, State
+from dispatcher.ledger import KILLED_ITS_WORKER, LEASE_ENDED, labels, reclaimed, settled_as, storable, with_secrets
+from dispatcher.mail import Accepted
 from dispatcher.records import AttemptRecord, DeliveryRecord
 
 
@@ -23,6 +21,11 @@ class SubmissionRow:
     accepted_at: float
     shared: dict[str, Any]
     messages: list["MessageRow"] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many recipients were accepted, whatever became of them."""
+        return sum(len(message.deliveries) for message in self.accepted.messages)
 
     @property
     def deliveries(self) -> Iterator["DeliveryRow"]:
@@ -102,6 +105,49 @@ class DeliveryRow:
         self.state, self.token, self.changed_at = state, None, now
         self.history.append(event)
 
+    def settle(self, settlement: Settlement, now: float) -> bool:
+        """Take what its worker reports, if that may still change anything."""
+        state, token = settled_as(self.state, settlement.state), self.token
+        if state is None:
+            return False
+        # An attempt that left the delivery in doubt was counted then; the late reply belongs to the same one.
+        counted = self.state is State.IN_DOUBT and self.history[-1].attempted
+        self.attempts += settlement.attempted and not counted
+        event = AttemptRecord(
+            at=now if settlement.at is None else settlement.at,
+            state=settlement.state,
+            attempted=settlement.attempted,
+            relay=settlement.relay,
+            phase=settlement.phase,
+            code=settlement.code,
+            enhanced=settlement.enhanced,
+            text=storable(settlement.text),
+            seconds=settlement.seconds,
+        )
+        self.become(state, event, now)
+        if state in WAITING:
+            self.due_at = now + settlement.due_in
+        if state is State.IN_DOUBT:
+            self.token = token
+        if settlement.sha256 is not None and self.message.sha256 is None:
+            self.message.sha256, self.message.build = settlement.sha256, settlement.build
+        return True
+
+    def end_lease(self, now: float) -> None:
+        """Its worker is gone, and nobody knows what it has sent."""
+        token = self.token
+        self.crashes += 1
+        state = reclaimed(self.message.submission.accepted.if_in_doubt, self.crashes)
+        if state is State.INVALID:
+            event = AttemptRecord(now, State.INVALID, attempted=False, text=KILLED_ITS_WORKER)
+        else:
+            event = AttemptRecord(now, State.IN_DOUBT, attempted=False, text=LEASE_ENDED)
+        self.become(state, event, now)
+        if state is State.IN_DOUBT:
+            self.token = token
+        if state is State.QUEUED:
+            self.due_at = now
+
     def matches(self, selector: Selector) -> bool:
         """Whether all but the ids of the selector holds."""
         submission = self.message.submission
@@ -109,10 +155,37 @@ class DeliveryRow:
         wanted = {f"{name}={value}" for name, value in selector.metadata}
         return (
             (not selector.states or self.state in selector.states)
-            and selector.to in (None, self.rcpt, self.rcpt.lower()) | _lowered(selector.to, self.rcpt)
+            and (selector.to is None or selector.to.lower() == self.rcpt.lower())
             and selector.lane in (None, Lane(accepted.lane))
             and selector.key in (None, accepted.key)
             and (selector.since is None or submission.accepted_at >= selector.since)
             and (selector.tag is None or selector.tag in accepted.tags)
             and wanted <= set(labels(self.message.metadata))
+        )
+
+    def record(self) -> DeliveryRecord:
+        """As the ledger shows it to people."""
+        submission = self.message.submission
+        last = self.history[-1] if self.history else None
+        return DeliveryRecord(
+            id=self.public_id,
+            submission=submission.public_id,
+            message_id=self.message.public_id,
+            rcpt=self.rcpt,
+            kind=self.kind,
+            lane=Lane(self.lane),
+            state=self.state,
+            attempts=self.attempts,
+            accepted_at=submission.accepted_at,
+            due_at=self.due_at,
+            expires_at=self.expires_at,
+            changed_at=self.changed_at,
+            template=submission.accepted.template_name,
+            tags=tuple(submission.accepted.tags),
+            metadata=self.message.metadata,
+            relay=last.relay if last else None,
+            code=last.code if last else None,
+            enhanced=last.enhanced if last else None,
+            text=last.text if last else "",
+            history=tuple(self.history),
         )

@@ -62,12 +62,23 @@ class Received:
 
 
 class Recording:
-    """A file of JSON Lines, or a list in memory when it is given no path. Iterating reads back what was recorded."""
+    """A file of JSON Lines that is appended to, or a list in memory when it is given no path.
+
+    Iterating reads back what was recorded; with a file also what it held from before.
+    """
 
     def __init__(self, path: Path | None, *, fsync: bool = False) -> None:
         self._path, self._fsync = path, fsync
         self._lines: list[bytes] = []
-        self._file = -1 if path is None else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._file = -1 if path is None else _open_to_append(path)
+
+    @staticmethod
+    def read(path: Path) -> Iterator[Received]:
+        """Read a file that another process may be recording to."""
+        with path.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # else it is being written, or its writer was killed before it said 250
+                    yield Received.parse(line)
 
     def append(self, received: Received) -> None:
         """Write it down. When this returns, it survives the end of this process; with ``fsync`` that of the host."""
@@ -88,9 +99,14 @@ class Recording:
 
     def __iter__(self) -> Iterator[Received]:
         if self._path is None:
-            yield from map(Received.parse, tuple(self._lines))
-            return
-        with self._path.open("rb") as lines:
-            for line in lines:
-                if line.endswith(b"\n"):  # else it is being written, or its writer was killed before it answered 250
-                    yield Received.parse(line)
+            return map(Received.parse, tuple(self._lines))
+        return self.read(self._path)
+
+
+def _open_to_append(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        # A line that was cut off by the end of its writer was never answered; the next one must not be glued to it.
+        os.truncate(file, path.read_bytes().rfind(b"\n") + 1)
+    return file

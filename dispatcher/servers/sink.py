@@ -97,12 +97,12 @@ class Sink:
         """Listen; returns when connections are taken. Raises OSError when the port is not free."""
         listening = socket.create_server((HOST, self._port), backlog=512)
         self._port = listening.getsockname()[1]
-        loop = asyncio.new_event_loop()
-        context = self._tls if self._implicit else None
-        server = loop.run_until_complete(loop.create_server(self._connection, sock=listening, ssl=context))
-        self._loop = loop
-        self._thread = threading.Thread(target=self._run, args=(loop, server), name=f"sink-{self._port}", daemon=True)
+        self._loop, ready = asyncio.new_event_loop(), threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._loop, listening, ready), name=f"sink-{self._port}", daemon=True
+        )
         self._thread.start()
+        ready.wait()
 
     def stop(self) -> None:
         """Hang up on everyone and end."""
@@ -138,8 +138,11 @@ class Sink:
     ) -> None:
         self.stop()
 
-    def _run(self, loop: asyncio.AbstractEventLoop, server: asyncio.Server) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, listening: socket.socket, ready: threading.Event) -> None:
         asyncio.set_event_loop(loop)
+        context = self._tls if self._implicit else None
+        server = loop.run_until_complete(loop.create_server(self._connection, sock=listening, ssl=context))
+        ready.set()
         loop.run_forever()
         server.close()
         loop.run_until_complete(self._hang_up())
@@ -147,7 +150,7 @@ class Sink:
 
     async def _hang_up(self) -> None:
         for connection in tuple(self._connections):
-            if connection.transport is not None:
+            if isinstance(connection.transport, asyncio.Transport):
                 connection.transport.abort()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
@@ -242,7 +245,8 @@ class _Handler:
             await asyncio.sleep(self._final_seconds)
         if (refusal := self.answer(Phase.FINAL, envelope.rcpt_tos)) is not None:
             return refusal
-        self._recording.append(
-            Received.of(time.time(), envelope.mail_from or "", tuple(envelope.rcpt_tos), bytes(envelope.content or b""))
-        )
+        # aiosmtpd spells the null sender <>; an envelope has it empty.
+        sender = (envelope.mail_from or "").removeprefix("<>")
+        content = bytes(envelope.original_content or b"")
+        self._recording.append(Received.of(time.time(), sender, tuple(envelope.rcpt_tos), content))
         return _DONE

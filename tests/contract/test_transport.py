@@ -145,7 +145,7 @@ def test_messages_are_taken_one_at_a_time_as_they_are_sent(bench: Bench) -> None
 def test_who_stops_listening_leaves_the_rest_unsent_and_the_transport_usable(bench: Bench) -> None:
     outcomes = bench.transport.send([message(1), message(2)], bench.journal)
     assert next(outcomes).message == 1
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert len(bench.arrived()) == 1
     assert sent(bench.send(message(3))[3]) == [True]
 

@@ -35,7 +35,9 @@ def producer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     celery = f"celery[redis]=={version('celery')}"
     done = subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", celery],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         missing("a package index, for the producer's own environment", done.stderr)
@@ -64,7 +66,11 @@ def stack(tmp_path: Path, record: Path, own_postgres: Postgres) -> Iterator[Stac
 def hand_over(stack: Stack, python: Path, *documents: str) -> list[str]:
     broker = stack.run("broker-url").stdout.strip()
     done = subprocess.run(
-        [python, "-c", _PRODUCER, broker], input=f"[{','.join(documents)}]", capture_output=True, text=True, check=True,
+        [python, "-c", _PRODUCER, broker],
+        input=f"[{','.join(documents)}]",
+        capture_output=True,
+        text=True,
+        check=True,
         env={"PATH": os.environ["PATH"]},
     )
     return done.stdout.split()

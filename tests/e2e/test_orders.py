@@ -49,7 +49,7 @@ def test_every_order_arrives_once_and_the_sums_balance(
     environment: dict[str, str], record: Path, tmp_path: Path
 ) -> None:
     lines, bad = tmp_path / "orders.jsonl", (7, 77, 777, 4999)
-    orders.write(lines, COUNT + len(bad), lambda n, made: spoil(n, made))
+    orders.write(lines, COUNT + len(bad), spoil)
     with Stack(environment) as stack:
         if "DISPATCHER_LEDGER_URL" in environment:
             assert stack.run("db", "upgrade").returncode == 0

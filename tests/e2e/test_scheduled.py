@@ -15,20 +15,29 @@ from tests.waiting import wait_for
 @pytest.mark.timeout(180)
 def test_a_scheduled_mail_outlives_broker_and_beat(tmp_path: Path) -> None:
     record = tmp_path / "sink.jsonl"
-    with sink_process(record) as url:
-        with Stack({"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url}) as stack:
-            due = datetime.now(UTC) + timedelta(seconds=40)
-            sent = stack.run(
-                "send", "--from", "shop@example.com", "--to", "ada@example.com", "--subject", "Later", "--text", "Now",
-                "--at", due.isoformat(),
-            )
-            assert sent.returncode == 0, sent.stderr
-            for part in ("valkey-server|redis-server", r"\bbeat\b"):
-                pid = member(stack, part)
-                kill(pid)
-                wait_for(lambda part=part, pid=pid: member(stack, part) != pid)
-            wait_for(lambda: orders.read(record), 60)
-            assert stack.run("wait", "--idle", "--timeout", "30").returncode == 0
-            (received,) = orders.read(record)
+    settings = {"DISPATCHER_DATA_DIR": str(tmp_path / "var")}
+    with sink_process(record) as url, Stack(settings | {"DISPATCHER_RELAY_URL": url}) as stack:
+        due = datetime.now(UTC) + timedelta(seconds=40)
+        sent = stack.run(
+            "send",
+            "--from",
+            "shop@example.com",
+            "--to",
+            "ada@example.com",
+            "--subject",
+            "Later",
+            "--text",
+            "Now",
+            "--at",
+            due.isoformat(),
+        )
+        assert sent.returncode == 0, sent.stderr
+        for part in ("valkey-server|redis-server", r"\bbeat\b"):
+            pid = member(stack, part)
+            kill(pid)
+            wait_for(lambda part=part, pid=pid: member(stack, part) != pid)
+        wait_for(lambda: orders.read(record), 60)
+        assert stack.run("wait", "--idle", "--timeout", "30").returncode == 0
+        (received,) = orders.read(record)
     late = received.time - due.timestamp()
     assert 0 <= late <= 3, f"{late:.1f} s after its time"

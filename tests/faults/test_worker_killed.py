@@ -1,6 +1,7 @@
-"""A worker's child and its parent are killed in the middle of a run: nothing is lost, and doubles stay in their bound."""
+"""A worker's child and its parent are killed in the middle of a run: nothing is lost, doubles are bounded."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,9 @@ TIMES = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_killed_child_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None:
+def test_a_killed_child_and_a_killed_parent_lose_nothing(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     lines, record = tmp_path / "orders.jsonl", tmp_path / "sink.jsonl"
     orders.write(lines, COUNT)
     with sink_process(record) as url:
@@ -32,7 +35,9 @@ def test_a_killed_child_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
         with Stack(environment) as stack:
             submit = subprocess.Popen(
                 [*stack.command, "submit", str(lines)],
-                env=stack.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env=stack.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             wait_for(lambda: len(orders.read(record)) >= 800, 60)
             kill(children(member(stack, "mail.transactional"))[0])
@@ -47,4 +52,4 @@ def test_a_killed_child_and_a_killed_parent_lose_nothing(tmp_path: Path) -> None
             received = orders.read(record)
     # Two processes died with a batch each, and the parent's other child ends by itself.
     orders.check(received, COUNT, doubles=3 * BATCH)
-    print(f"{COUNT} orders, 2 kills, {len(received) - COUNT} doubled")
+    record_property("doubled", len(received) - COUNT)

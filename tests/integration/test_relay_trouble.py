@@ -11,7 +11,7 @@ from dispatcher.delivery import Actor, Lane, Selector
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.reply import Phase
 from dispatcher.servers.sink import Rule, Sink
-from dispatcher.settings import load
+from dispatcher.sources import load
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def dispatcher_for(url: str, folder: Path, **settings: Any) -> Dispatcher:
-    return build(load({}, data_dir=folder, relay_url=url, **{"from": "shop@example.com"}, **settings), sink=lambda _: None)
+    return build(
+        load({}, data_dir=folder, relay_url=url, **{"from": "shop@example.com"}, **settings), sink=lambda _: None
+    )
 
 
 def mail(n: int, **changes: Any) -> dict[str, Any]:
@@ -108,8 +110,13 @@ def test_a_poisonous_template_and_a_mail_too_large_end_alone(folder: Path, tmp_p
     with Sink(rules=rules) as sink, dispatcher_for(sink.url, folder, templates_dir=own.parent) as dispatcher:
         poison = {"template": "poison", "to": ["poisoned@example.com"], "lane": "bulk"}
         accept(
-            dispatcher, mail(1), {**poison, "data": {"n": 0}}, mail(2), mail(3, to=["big@example.com"]),
-            {**poison, "data": {"n": 1}}, mail(4),
+            dispatcher,
+            mail(1),
+            {**poison, "data": {"n": 0}},
+            mail(2),
+            mail(3, to=["big@example.com"]),
+            {**poison, "data": {"n": 1}},
+            mail(4),
         )
         dispatcher.deliver(Lane.BULK)
         assert states(dispatcher) == {"sent": 4, "invalid": 1, "bounced": 1}

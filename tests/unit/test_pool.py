@@ -1,53 +1,10 @@
-import os
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
-from dispatcher.errors import ConnectFailed, PoolTimeout, TransportError
+from dispatcher.errors import ConnectFailed, TransportError
 from dispatcher.pool import Pool
-from dispatcher.relay import Relay
-
-RELAY = Relay(name="main", host="127.0.0.1", port=25, tls="none", max_messages_per_connection=3, idle_seconds=30)
-
-
-@dataclass(eq=False)
-class Session:
-    """A session without a network: what the pool reads can be set."""
-
-    number: int
-    usable: bool = True
-    transactions: int = 0
-    hung_up: bool = False
-    closed: list[bool] = field(default_factory=list)
-
-    def readable(self) -> bool:
-        return self.hung_up
-
-    def close(self, *, polite: bool) -> None:
-        self.usable = False
-        self.closed.append(polite)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Opener:
-    def __init__(self) -> None:
-        self.opened: list[Session] = []
-        self.down = False
-
-    def __call__(self) -> Session:
-        if self.down:
-            raise ConnectFailed("main", "connection refused")
-        self.opened.append(Session(len(self.opened)))
-        return self.opened[-1]
+from tests.pooled import RELAY, Clock, Opener, Session
 
 
 @pytest.fixture
@@ -180,63 +137,6 @@ def test_a_failed_opening_gives_its_place_back(pool: Pool[Session], opener: Open
     assert repr(pool) == "<Pool relay=main idle=0 busy=0 max=2>"
 
 
-def test_waiting_for_a_session_has_a_bound(opener: Opener) -> None:
-    pool = Pool(RELAY, opener, size=1, wait_seconds=0.05)
-    session = pool.take()
-    with pytest.raises(PoolTimeout, match="all 1 connections stayed in use for 0.05 s"):
-        pool.take()
-    pool.give(session)
-    assert pool.take() is session
-
-
-def test_who_waits_gets_the_session_that_is_given_back(opener: Opener) -> None:
-    pool = Pool(RELAY, opener, size=1, wait_seconds=10)
-    session = pool.take()
-    got: list[Session] = []
-    waiter = threading.Thread(target=lambda: got.append(pool.take()))
-    waiter.start()
-    pool.give(session)
-    waiter.join(10)
-    assert got == [session]
-
-
-def test_who_waits_may_open_in_the_place_of_a_broken_session(opener: Opener) -> None:
-    pool = Pool(RELAY, opener, size=1, wait_seconds=10)
-    session = pool.take()
-    got: list[Session] = []
-    waiter = threading.Thread(target=lambda: got.append(pool.take()))
-    waiter.start()
-    session.usable = False
-    pool.give(session)
-    waiter.join(10)
-    assert got == [opener.opened[1]]
-
-
-def test_many_threads_never_share_a_session_nor_pass_the_size(opener: Opener) -> None:
-    pool = Pool(RELAY, opener, size=3, wait_seconds=30)
-    taken: set[Session] = set()
-    trouble: list[str] = []
-
-    def work() -> None:
-        for _ in range(200):
-            session = pool.take()
-            if session in taken or len(taken) >= 3:
-                trouble.append(f"{session} of {len(taken)}")
-            taken.add(session)
-            session.transactions += 1
-            taken.discard(session)
-            pool.give(session)
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not trouble
-    assert sum(session.transactions for session in opener.opened) == 8 * 200
-    assert all(session.transactions <= RELAY.max_messages_per_connection for session in opener.opened)
-
-
 def test_a_closed_pool_says_quit_to_the_idle_now_and_to_the_busy_when_they_come_back(pool: Pool[Session]) -> None:
     idle, busy = pool.take(), pool.take()
     pool.give(idle)
@@ -246,21 +146,3 @@ def test_a_closed_pool_says_quit_to_the_idle_now_and_to_the_busy_when_they_come_
     assert busy.closed == [True]
     with pytest.raises(TransportError, match="closed"):
         pool.take()
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the danger that the test is about
-def test_a_forked_child_forgets_what_it_inherited_without_a_quit(pool: Pool[Session], opener: Opener) -> None:
-    idle, busy = pool.take(), pool.take()
-    pool.give(idle)
-    pool._changed.acquire()  # as if another thread held the lock at the fork
-    child = os.fork()
-    if child == 0:  # pragma: no cover - the child's coverage is lost with it
-        fresh = pool.take()
-        good = fresh is opener.opened[2] and idle.closed == [False] and not busy.closed
-        good = good and repr(pool) == "<Pool relay=main idle=0 busy=1 max=2>"
-        os._exit(0 if good else 1)
-    pool._changed.release()
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert not idle.closed
-    assert pool.take() is idle

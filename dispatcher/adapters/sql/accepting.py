@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Table, delete, exists, insert, select, tuple_
+from sqlalchemy import exists, insert, select
 
 from dispatcher import ids
-from dispatcher.adapters.sql.database import Transaction, chunks
+from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions, templates
 from dispatcher.delivery import Lane, State
 from dispatcher.errors import IdempotencyConflict, NotFound
@@ -15,6 +15,7 @@ from dispatcher.ledger import RECEIPT_RECIPIENTS, differing, labels, secrets_of,
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
 
 Key = tuple[str, str]
+_SUBMISSIONS, _MESSAGES, _DELIVERIES = insert(submissions), insert(messages), insert(deliveries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,58 +48,58 @@ def _key(accepted: Accepted) -> Key:
     return storable(accepted.key or ""), storable(accepted.producer)
 
 
-def _claim(tx: Transaction, keyed: dict[Key, _Draft], keep_seconds: float) -> dict[Key, Any]:
+def _claim(tx: Transaction, keyed: dict[Key, _Draft], keep_seconds: float) -> dict[Key, AnyRow]:
     """Enter the keys; return the rows of those that were entered before, by whom ever.
 
     Sorted, so that two callers with the same keys wait for each other in one order.
     """
-    taken: dict[Key, Any] = {}
+    upsert = tx.insert(keys)
+    kept = exists().where(submissions.c.public_id == keys.c.submission)
+    enter = upsert.on_conflict_do_update(  # over a key that need not be remembered any more
+        index_elements=[keys.c.key, keys.c.producer],
+        set_={name: upsert.excluded[name] for name in ("submission", "accepted", "fingerprints", "keep_until")},
+        where=(keys.c.keep_until <= tx.now) & ~kept,
+    )
+    taken: dict[Key, AnyRow] = {}
     for chunk in chunks(sorted(keyed)):
-        these = tuple_(keys.c.key, keys.c.producer).in_(chunk)
-        kept = exists().where(submissions.c.public_id == keys.c.submission)
-        tx.execute(delete(keys).where(these, keys.c.keep_until <= tx.now, ~kept))
-        rows = [
-            {
-                "key": key,
-                "producer": producer,
-                "submission": draft.public_id,
-                "accepted": draft.count,
-                "fingerprints": draft.accepted.fingerprints,
-                "keep_until": tx.now + keep_seconds,
-            }
-            for key, producer in chunk
-            for draft in (keyed[key, producer],)
-        ]
-        tx.execute(tx.insert(keys).on_conflict_do_nothing(), rows)
-        for row in tx.execute(select(keys).where(these)):
-            if row.submission != keyed[row.key, row.producer].public_id:
-                taken[row.key, row.producer] = row
+        tx.execute(enter, [_key_row(name, keyed[name], tx.now + keep_seconds) for name in chunk])
+        owners = select(keys.c.key, keys.c.producer, keys.c.submission)
+        mine = keys.c.key.in_([key for key, _ in chunk])
+        rows = tx.execute(owners.where(mine)).all()
+        others = {(row.key, row.producer): row.submission for row in rows if (row.key, row.producer) in keyed}
+        before = [owner for name, owner in others.items() if owner != keyed[name].public_id]
+        for row in tx.execute(select(keys).where(mine, keys.c.submission.in_(before))) if before else ():
+            taken[row.key, row.producer] = row
     return taken
+
+
+def _key_row(name: Key, draft: _Draft, keep_until: float) -> dict[str, Any]:
+    return {
+        "key": name[0],
+        "producer": name[1],
+        "submission": draft.public_id,
+        "accepted": draft.count,
+        "fingerprints": draft.accepted.fingerprints,
+        "keep_until": keep_until,
+    }
 
 
 def _insert(tx: Transaction, drafts: list[_Draft]) -> dict[str, Receipt]:
     """Write the rows of new submissions; their receipts by public id."""
-    submission_ids = _numbered(tx, submissions, [_submission_row(tx, draft) for draft in drafts])
     pairs = [(draft, n) for draft in drafts for n in range(1, len(draft.accepted.messages) + 1)]
-    numbers = {draft.public_id: number for draft, number in zip(drafts, submission_ids, strict=True)}
-    message_ids = _numbered(tx, messages, [_message_row(draft, n, numbers[draft.public_id]) for draft, n in pairs])
-    rows: list[dict[str, Any]] = []
+    submission_ids = dict(zip((draft.public_id for draft in drafts), tx.numbers(submissions, len(drafts)), strict=True))
+    message_ids = tx.numbers(messages, len(pairs))
     new: dict[str, list[int]] = {draft.public_id: [] for draft in drafts}
+    message_rows, delivery_rows = [], []
     for (draft, n), message in zip(pairs, message_ids, strict=True):
+        submission = submission_ids[draft.public_id]
         new[draft.public_id].append(message)
-        rows += _delivery_rows(tx, draft, n, numbers[draft.public_id], message)
-    for chunk in chunks(rows):
-        tx.many(insert(deliveries), chunk)
+        message_rows.append({"id": message, **_message_row(draft, n, submission)})
+        delivery_rows += _delivery_rows(tx, draft, n, submission, message)
+    tx.many(_SUBMISSIONS, [{"id": submission_ids[d.public_id], **_submission_row(tx, d)} for d in drafts])
+    tx.many(_MESSAGES, message_rows)
+    tx.many(_DELIVERIES, delivery_rows)
     return {draft.public_id: _receipt(draft, new[draft.public_id]) for draft in drafts}
-
-
-def _numbered(tx: Transaction, table: Table, rows: list[dict[str, Any]]) -> list[int]:
-    """Insert the rows; the ids that they got, in their order."""
-    found: list[int] = []
-    statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
-    for chunk in chunks(rows):
-        found += tx.execute(statement, chunk).scalars()
-    return found
 
 
 def _submission_row(tx: Transaction, draft: _Draft) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def _again(
     tx: Transaction,
     accepted: Accepted,
     keyed: dict[Key, _Draft],
-    taken: dict[Key, Any],
+    taken: dict[Key, AnyRow],
     receipts: dict[str, Receipt],
 ) -> Receipt | IdempotencyConflict:
     """The answer to a key that was used before, in an earlier call or earlier in this one."""

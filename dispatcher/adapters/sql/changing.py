@@ -1,12 +1,11 @@
 """What a person changes by hand: cancel, try again, settle what is in doubt. Each change names who did it, and why."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Row, case, select
+from sqlalchemy import case, select
 
 from dispatcher.adapters.sql import timeline
-from dispatcher.adapters.sql.database import Transaction
+from dispatcher.adapters.sql.database import AnyRow, Transaction
 from dispatcher.adapters.sql.schema import deliveries, messages, submissions
 from dispatcher.adapters.sql.selecting import conditions
 from dispatcher.delivery import Actor, Selector, State
@@ -43,12 +42,12 @@ def change(tx: Transaction, selector: Selector, state: State, actor: Actor) -> i
     return count
 
 
-def _apply(tx: Transaction, rows: Sequence[Row[Any]], state: State, actor: Actor) -> None:
+def _apply(tx: Transaction, rows: Sequence[AnyRow], state: State, actor: Actor) -> None:
     event = timeline.last(state, tx.now, text=actor.reason, actor=signature(actor))
     if state is not State.QUEUED:
         timeline.change(tx, rows, state, event)
         return
-    by_lifetime: dict[float, list[Row[Any]]] = {}
+    by_lifetime: dict[float, list[AnyRow]] = {}
     for row in rows:
         by_lifetime.setdefault(row.lifetime, []).append(row)
     for lifetime, group in by_lifetime.items():

@@ -1,10 +1,8 @@
 """Engines for SQLite and PostgreSQL as a ledger needs them, and the way to a schema that this code can use."""
 
 import sqlite3
-from typing import Any
+from typing import Any, TypeGuard
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -13,7 +11,7 @@ from dispatcher.errors import ConfigurationError, LedgerUnavailable
 
 SETTING = "DISPATCHER_LEDGER_URL"
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
-_BUSY_SECONDS = 15.0
+_BUSY_SECONDS = "15"
 _UPGRADE_LOCK = 7165124830  # any number, the same for all who upgrade
 _POSTGRES = {
     "application_name": "dispatcher",
@@ -47,7 +45,7 @@ def _sqlite(url: URL) -> Engine:
         raise ConfigurationError(SETTING, f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is the oldest that works")
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError(SETTING, "a ledger in memory would remember nothing; name a file: sqlite:////path")
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
+    engine = create_engine(url.set(query={"timeout": _BUSY_SECONDS, **url.query}), hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -84,10 +82,9 @@ def unavailable(engine: Engine, error: Exception) -> LedgerUnavailable:
 def check(connection: Connection) -> None:
     """Raises ConfigurationError, saying what to do, for a ledger that this code cannot use."""
     found = _version(connection)
-    if found is None or _numbers(found) < _numbers(SCHEMA):
+    if not _is_current(found):
         state = "has no tables yet" if found is None else f"has schema {found}, and this program needs {SCHEMA}"
         raise ConfigurationError(SETTING, f"the ledger {state}: run `dispatcher db upgrade`")
-    _refuse_newer(found)
 
 
 def upgrade(url: str) -> str:
@@ -99,24 +96,39 @@ def upgrade(url: str) -> str:
     """
     engine = create(url)
     try:
-        with engine.connect().execution_options(writing=True) as connection, connection.begin():
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _UPGRADE_LOCK})
+        with engine.connect() as connection:
             found = _version(connection)
-            if found is not None and _numbers(found) >= _numbers(SCHEMA):
-                _refuse_newer(found)
-                return found
-            config = Config()
-            config.set_main_option("script_location", "dispatcher.adapters.sql:migrations")
-            config.attributes["connection"] = connection
-            command.upgrade(config, SCHEMA)
-        return SCHEMA
+        return found if _is_current(found) else _migrate(engine)
     except DBAPIError as error:
         if engine.dialect.name == "sqlite" and "locked" not in str(error.orig):
-            raise ConfigurationError(SETTING, f"cannot write {engine.url.database}: {error.orig}") from None
+            raise ConfigurationError(SETTING, f"cannot use {engine.url.database} as a ledger: {error.orig}") from None
         raise unavailable(engine, error) from None
     finally:
         engine.dispose()
+
+
+def _migrate(engine: Engine) -> str:
+    from alembic import command  # noqa: PLC0415 - slow to import, and needed once in a ledger's life
+    from alembic.config import Config  # noqa: PLC0415 - the same
+
+    with engine.connect().execution_options(writing=True) as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _UPGRADE_LOCK})
+        found = _version(connection)
+        if _is_current(found):  # by now: another process was first
+            return found
+        config = Config()
+        config.set_main_option("script_location", "dispatcher.adapters.sql:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, SCHEMA)
+    return SCHEMA
+
+
+def _is_current(found: str | None) -> TypeGuard[str]:
+    if found is None or _numbers(found) < _numbers(SCHEMA):
+        return False
+    _refuse_newer(found)
+    return True
 
 
 def _version(connection: Connection) -> str | None:

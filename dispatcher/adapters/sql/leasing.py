@@ -7,12 +7,11 @@ writer is alone anyway). So all recipients of a message go together, and a lease
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, func, select, text, update
 
 from dispatcher.adapters.sql import timeline
-from dispatcher.adapters.sql.database import Transaction, chunks
+from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
 from dispatcher.adapters.sql.pausing import Brakes, brakes
 from dispatcher.adapters.sql.schema import WAITING, deliveries, messages, submissions
 from dispatcher.delivery import WAITING as WAITING_STATES
@@ -47,6 +46,19 @@ VIEW = (
     messages.c.sha256,
     messages.c.build,
 )
+_SUBMISSIONS = select(
+    submissions.c.id,
+    submissions.c.public_id,
+    submissions.c.seed,
+    submissions.c.lane,
+    submissions.c.relay,
+    submissions.c.template,
+    submissions.c.shared,
+    submissions.c.accepted_at,
+    submissions.c.send_at,
+    submissions.c.if_in_doubt,
+).where(among(submissions.c.id))
+_TAKE = update(deliveries).where(among(deliveries.c.id)).values(state=State.LEASED.value)
 
 
 def lease(tx: Transaction, lane: Lane, *, limit: int, seconds: float, owner: str, named: Sequence[int]) -> Lease:
@@ -61,17 +73,17 @@ def lease(tx: Transaction, lane: Lane, *, limit: int, seconds: float, owner: str
     query = (
         select(*VIEW)
         .join(messages, messages.c.id == deliveries.c.message_id)
-        .where(_due(tx, lane, held), _IS_WAITING, deliveries.c.message_id.in_(chosen))
+        .where(_due(tx, lane, held), _IS_WAITING, among(deliveries.c.message_id))
         .order_by(deliveries.c.id)
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    rows = tx.execute(query).all()
+    rows = [row for chunk in chunks(chosen) for row in tx.execute(query, {"among": chunk})]
     late = [row for row in rows if row.expires_at <= tx.now]
     timeline.change(tx, late, State.EXPIRED, timeline.last(State.EXPIRED, tx.now, text=LIFETIME_USED_UP))
     good = [row for row in rows if row.expires_at > tx.now]
     for chunk in chunks([row.id for row in good]):
-        mine = {"state": State.LEASED.value, "token": token, "lease_until": until, "owner": owner}
-        tx.execute(update(deliveries).where(deliveries.c.id.in_(chunk)).values(changed_at=tx.now, **mine))
+        mine = {"token": token, "lease_until": until, "owner": owner, "changed_at": tx.now}
+        tx.execute(_TAKE, {"among": chunk, **mine})
     return Lease(token, until, views(tx, good, chosen))
 
 
@@ -105,7 +117,7 @@ def _choose(tx: Transaction, due: ColumnElement[bool], limit: int, named: Sequen
     return together(crashes)
 
 
-def _fill(tx: Transaction, query: Select[tuple[int, int]], crashes: dict[int, int], limit: int) -> None:
+def _fill(tx: Transaction, query: Select[int, int], crashes: dict[int, int], limit: int) -> None:
     """Add messages until there are ``limit``, or no more. A message comes once for each of its recipients."""
     while (wanted := limit - len(crashes)) > 0:
         rows = tx.execute(query.where(messages.c.id.not_in(list(crashes))).limit(wanted)).all()
@@ -115,21 +127,20 @@ def _fill(tx: Transaction, query: Select[tuple[int, int]], crashes: dict[int, in
             break
 
 
-def views(tx: Transaction, rows: Sequence[Row[Any]], order: Sequence[int]) -> tuple[LeasedMessage, ...]:
+def views(tx: Transaction, rows: Sequence[AnyRow], order: Sequence[int]) -> tuple[LeasedMessage, ...]:
     """Rows of VIEW as messages with their recipients, in this order of the messages."""
-    grouped: defaultdict[int, list[Row[Any]]] = defaultdict(list)
+    grouped: defaultdict[int, list[AnyRow]] = defaultdict(list)
     for row in rows:
         grouped[row.message_id].append(row)
-    found: dict[int, Row[Any]] = {}
+    found: dict[int, AnyRow] = {}
     for chunk in chunks(sorted({row.submission_id for row in rows})):
-        for row in tx.execute(select(submissions).where(submissions.c.id.in_(chunk))):
-            found[row.id] = row
+        found |= {row.id: row for row in tx.execute(_SUBMISSIONS, {"among": chunk})}
     return tuple(
         _view(found[grouped[number][0].submission_id], grouped[number]) for number in order if number in grouped
     )
 
 
-def _view(submission: Row[Any], rows: list[Row[Any]]) -> LeasedMessage:
+def _view(submission: AnyRow, rows: list[AnyRow]) -> LeasedMessage:
     first = rows[0]
     return LeasedMessage(
         id=first.message_id,
@@ -171,8 +182,8 @@ def reclaim(tx: Transaction) -> int:
     return count
 
 
-def _end(tx: Transaction, rows: Sequence[Row[Any]]) -> None:
-    going: defaultdict[State, list[Row[Any]]] = defaultdict(list)
+def _end(tx: Transaction, rows: Sequence[AnyRow]) -> None:
+    going: defaultdict[State, list[AnyRow]] = defaultdict(list)
     for row in rows:
         going[reclaimed(row.if_in_doubt, row.crashes + 1)].append(row)
     unknown = timeline.last(State.IN_DOUBT, tx.now, text=LEASE_ENDED)

@@ -1,11 +1,10 @@
 """Brakes and ticks: what is not leased for now, and who is to do what comes round."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Row, or_, select
+from sqlalchemy import ColumnElement, or_, select
 
-from dispatcher.adapters.sql.database import Transaction
+from dispatcher.adapters.sql.database import AnyRow, Transaction
 from dispatcher.adapters.sql.schema import deliveries, pauses, submissions, ticks
 from dispatcher.delivery import Actor
 from dispatcher.ledger import pause_seconds, signature
@@ -68,7 +67,7 @@ def _holds(tx: Transaction) -> ColumnElement[bool]:
     return or_(pauses.c.until.is_(None), pauses.c.until > tx.now)
 
 
-def _record(row: Row[Any]) -> Pause:
+def _record(row: AnyRow) -> Pause:
     return Pause(row.kind, row.name, row.until, row.reason, row.since, row.actor)
 
 

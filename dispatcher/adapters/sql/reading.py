@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, select, text
+from sqlalchemy import ColumnElement, func, select, text
 
 from dispatcher import ids
 from dispatcher.adapters.sql import timeline
-from dispatcher.adapters.sql.database import Database, Transaction
+from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
 from dispatcher.adapters.sql.leasing import VIEW, views
 from dispatcher.adapters.sql.schema import WAITING, deliveries, messages, rejects, submissions
 from dispatcher.adapters.sql.selecting import conditions, meant
@@ -77,7 +77,7 @@ def _pages(database: Database, where: ColumnElement[bool], limit: int | None) ->
         left = None if left is None else left - len(rows)
 
 
-def _record(row: Row[Any], history: tuple[Any, ...]) -> DeliveryRecord:
+def _record(row: AnyRow, history: tuple[Any, ...]) -> DeliveryRecord:
     message = ids.message_id(row.public_id, row.seed, row.n)
     return DeliveryRecord(
         id=ids.delivery_id(message, row.k),

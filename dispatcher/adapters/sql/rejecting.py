@@ -1,10 +1,8 @@
 """What intake refused, kept until somebody has dealt with it."""
 
-from typing import Any
+from sqlalchemy import select, update
 
-from sqlalchemy import Row, select, update
-
-from dispatcher.adapters.sql.database import Transaction
+from dispatcher.adapters.sql.database import AnyRow, Transaction
 from dispatcher.adapters.sql.schema import rejects
 from dispatcher.delivery import Actor
 from dispatcher.errors import NotFound
@@ -39,7 +37,7 @@ def resolve(tx: Transaction, number: int, outcome: str, actor: Actor) -> None:
         raise NotFound(f"no open reject {number}")
 
 
-def _record(row: Row[Any]) -> Reject:
+def _record(row: AnyRow) -> Reject:
     return Reject(
         id=row.id,
         at=row.at,

@@ -7,6 +7,7 @@ neither a million settled rows nor a million that wait make a lease slower.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
@@ -26,32 +27,44 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import UserDefinedType
 
 from dispatcher.ledger import storable
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
-class Json(TypeDecorator[Any]):
+
+def _json(value: Any) -> str | None:
+    if not value:  # most often, and not worth starting an encoder for
+        return None if value is None else "{}" if value == {} else "[]" if value in ([], ()) else _encode(value)
+    return _encode(value)
+
+
+class Json(UserDefinedType[Any]):
     """JSON as text: PostgreSQL's own types refuse escapes (NUL, lone surrogates) that a producer's JSON may hold."""
 
-    impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+    def get_col_spec(self, **_: Any) -> str:
+        return "TEXT"
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
-        return None if value is None else json.loads(value)
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002 - SQLAlchemy's signature
+        return _json
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Any]:  # noqa: ARG002 - the same
+        return lambda value: None if value is None else json.loads(value)
 
 
-class Words(TypeDecorator[str]):
+class Words(UserDefinedType[str]):
     """Text that came from outside: a reply, a key, a payload."""
 
-    impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else storable(value)
+    def get_col_spec(self, **_: Any) -> str:
+        return "TEXT"
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None]:  # noqa: ARG002 - SQLAlchemy's signature
+        return lambda value: None if value is None else storable(value)
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Text, and_, func, or_, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Text, and_, func, or_, select, tuple_, type_coerce
 
 from dispatcher import ids
-from dispatcher.adapters.sql.database import Transaction, chunks
+from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions
 from dispatcher.delivery import Selector
 from dispatcher.errors import NotFound
@@ -62,9 +62,9 @@ def meant(tx: Transaction, names: Sequence[str]) -> Meant:
     return found
 
 
-def _submissions(tx: Transaction, public_ids: Iterable[str]) -> dict[str, Row[Any]]:
+def _submissions(tx: Transaction, public_ids: Iterable[str]) -> dict[str, AnyRow]:
     query = select(submissions.c.id, submissions.c.public_id, submissions.c.seed)
-    found: dict[str, Row[Any]] = {}
+    found: dict[str, AnyRow] = {}
     for chunk in chunks(sorted(public_ids)):
         found |= {row.public_id: row for row in tx.execute(query.where(submissions.c.public_id.in_(chunk)))}
     return found

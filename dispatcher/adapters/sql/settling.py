@@ -3,77 +3,64 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from dispatcher.adapters.sql import timeline
-from dispatcher.adapters.sql.database import Transaction, chunks
+from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
 from dispatcher.adapters.sql.schema import deliveries, messages
 from dispatcher.delivery import SETTLED, WAITING, Settlement, State
 from dispatcher.ledger import settled_as
 
-_VALUES = (
-    *("state", "due_at", "changed_at", "attempts", "token", "lease_until", "owner"),
-    *(column.name for column in timeline.LAST_COLUMNS),
-)
-# Compiled once. The names of the parameters differ from the columns', which SQLAlchemy keeps for itself in an UPDATE.
-_UPDATE = (
-    update(deliveries)
-    .where(deliveries.c.id == bindparam("to_id"))
-    .values({name: bindparam(f"to_{name}") for name in _VALUES})
-)
-_BUILT = (
-    update(messages)
-    .where(messages.c.id == bindparam("to_id"), messages.c.sha256.is_(None))
-    .values(sha256=bindparam("to_sha256"), build=bindparam("to_build"))
+_SETTLE = update(deliveries).where(deliveries.c.id == bindparam("number"))
+_BUILT = update(messages).where(messages.c.id == bindparam("number"), messages.c.sha256.is_(None))
+_OWNED = (
+    select(
+        deliveries.c.id,
+        deliveries.c.message_id,
+        deliveries.c.state,
+        deliveries.c.due_at,
+        deliveries.c.attempts,
+        deliveries.c.last_state,
+        deliveries.c.last_attempted,
+        messages.c.sha256,
+        messages.c.secrets.is_not(None).label("secretive"),
+    )
+    .join(messages, messages.c.id == deliveries.c.message_id)
+    .where(among(deliveries.c.id), deliveries.c.token == bindparam("mine"))
+    .order_by(deliveries.c.id)
+    .with_for_update(of=deliveries)
 )
 
 
 def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> int:
     """See interfaces.Ledger.settle."""
     owned = _owned(tx, token, [settlement.delivery for settlement in settlements])
-    pairs: list[tuple[Row[Any], Settlement, State]] = []
+    pairs: list[tuple[AnyRow, Settlement, State]] = []
     for settlement in settlements:
         row = owned.pop(settlement.delivery, None)  # the first word on a delivery counts
         state = settled_as(State(row.state), settlement.state) if row else None
         if row is not None and state is not None:
             pairs.append((row, settlement, state))
     timeline.make_room(tx, [row for row, _, _ in pairs])
-    tx.many(_UPDATE, [_values(tx, token, *pair) for pair in pairs])
+    tx.many(_SETTLE, [_values(tx, token, *pair) for pair in pairs])
     tx.many(_BUILT, _built(pairs))
     timeline.wipe(tx, {row.message_id for row, _, state in pairs if row.secretive and state in SETTLED})
     return len(pairs)
 
 
-def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, Row[Any]]:
+def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, AnyRow]:
     """Which of these deliveries the token still owns, locked."""
-    found: dict[int, Row[Any]] = {}
+    found: dict[int, AnyRow] = {}
     for chunk in chunks(numbers):
-        query = (
-            select(
-                deliveries.c.id,
-                deliveries.c.message_id,
-                deliveries.c.state,
-                deliveries.c.due_at,
-                deliveries.c.attempts,
-                deliveries.c.last_state,
-                deliveries.c.last_attempted,
-                messages.c.sha256,
-                messages.c.secrets.is_not(None).label("secretive"),
-            )
-            .join(messages, messages.c.id == deliveries.c.message_id)
-            .where(deliveries.c.id.in_(chunk), deliveries.c.token == token)
-            .order_by(deliveries.c.id)
-            .with_for_update(of=deliveries)
-        )
-        found |= {row.id: row for row in tx.execute(query)}
+        found |= {row.id: row for row in tx.execute(_OWNED, {"among": chunk, "mine": token})}
     return found
 
 
-def _values(tx: Transaction, token: str, row: Row[Any], settlement: Settlement, state: State) -> dict[str, Any]:
+def _values(tx: Transaction, token: str, row: AnyRow, settlement: Settlement, state: State) -> dict[str, Any]:
     # An attempt that left the delivery in doubt was counted then; the late reply belongs to the same one.
     counted = row.state == State.IN_DOUBT and row.last_attempted
-    values = {
-        "id": row.id,
+    return {
+        "number": row.id,
         "state": state.value,
         "due_at": tx.now + settlement.due_in if state in WAITING else row.due_at,
         "changed_at": tx.now,
@@ -93,14 +80,13 @@ def _values(tx: Transaction, token: str, row: Row[Any], settlement: Settlement, 
             seconds=settlement.seconds,
         ),
     }
-    return {f"to_{name}": value for name, value in values.items()}
 
 
-def _built(pairs: list[tuple[Row[Any], Settlement, State]]) -> list[dict[str, Any]]:
+def _built(pairs: list[tuple[AnyRow, Settlement, State]]) -> list[dict[str, Any]]:
     """What the messages were sent as, once for each that has no record of it yet."""
     return list(
         {
-            row.message_id: {"to_id": row.message_id, "to_sha256": settled.sha256, "to_build": settled.build}
+            row.message_id: {"number": row.message_id, "sha256": settled.sha256, "build": settled.build}
             for row, settled, _ in pairs
             if row.sha256 is None and settled.sha256 is not None
         }.values()

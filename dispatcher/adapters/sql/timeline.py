@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import insert, select, update
 
-from dispatcher.adapters.sql.database import Transaction, chunks
+from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
 from dispatcher.adapters.sql.schema import attempts, deliveries, messages
 from dispatcher.delivery import LIVE, SETTLED, State
 from dispatcher.records import AttemptRecord
@@ -25,6 +25,8 @@ _LAST = {
     attempts.c.actor: deliveries.c.actor,
 }
 LAST_COLUMNS = tuple(_LAST.values())
+_STANDING = select(deliveries.c.id, *LAST_COLUMNS).where(among(deliveries.c.id)).order_by(deliveries.c.id)
+_MAKE_ROOM = insert(attempts).from_select([attempts.c.delivery_id, *_LAST], _STANDING)
 
 
 def last(
@@ -55,15 +57,14 @@ def last(
     }
 
 
-def make_room(tx: Transaction, rows: Sequence[Row[Any]]) -> None:
+def make_room(tx: Transaction, rows: Sequence[AnyRow]) -> None:
     """Move what stands in these rows to the attempts table. Rows: ``id``, ``last_state``; locked by the caller."""
     filled = [row.id for row in rows if row.last_state is not None]
     for chunk in chunks(filled):
-        standing = select(deliveries.c.id, *LAST_COLUMNS).where(deliveries.c.id.in_(chunk)).order_by(deliveries.c.id)
-        tx.execute(insert(attempts).from_select([attempts.c.delivery_id, *_LAST], standing))
+        tx.execute(_MAKE_ROOM, {"among": chunk})
 
 
-def change(tx: Transaction, rows: Sequence[Row[Any]], state: State, event: dict[str, Any], **values: Any) -> None:
+def change(tx: Transaction, rows: Sequence[AnyRow], state: State, event: dict[str, Any], **values: Any) -> None:
     """Give all these rows one new state, and note what happened. Rows: ``id``, ``message_id``, ``last_state``."""
     make_room(tx, rows)
     changed = {"token": None, "lease_until": None, "owner": None, **event, **values}
@@ -97,7 +98,7 @@ def wipe(tx: Transaction, message_ids: set[int]) -> None:
         tx.execute(update(messages).where(messages.c.id.in_(over)).values(secrets=None))
 
 
-def histories(tx: Transaction, rows: Sequence[Row[Any]]) -> dict[int, tuple[AttemptRecord, ...]]:
+def histories(tx: Transaction, rows: Sequence[AnyRow]) -> dict[int, tuple[AttemptRecord, ...]]:
     """The timelines, oldest first, by delivery. Rows: ``id`` and LAST_COLUMNS."""
     found: defaultdict[int, list[AttemptRecord]] = defaultdict(list)
     for chunk in chunks([row.id for row in rows]):
@@ -106,7 +107,7 @@ def histories(tx: Transaction, rows: Sequence[Row[Any]]) -> dict[int, tuple[Atte
             found[number].append(_record(values))
     for row in rows:
         if row.last_state is not None:
-            found[row.id].append(_record([row._mapping[column] for column in LAST_COLUMNS]))
+            found[row.id].append(_record([getattr(row, column.name) for column in LAST_COLUMNS]))
     return {number: tuple(records) for number, records in found.items()}
 
 

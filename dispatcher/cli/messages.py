@@ -1,0 +1,384 @@
+"""``dispatcher messages``: find mails and act on them, one row for each recipient."""
+
+import csv
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from dispatcher.cli.opening import actor, ago, opened, opened_ledger, pairs
+from dispatcher.cli.output import (
+    Json,
+    Reason,
+    Yes,
+    confirmed,
+    count,
+    document,
+    duration,
+    json_line,
+    line,
+    note,
+    plain,
+    table,
+    when,
+)
+from dispatcher.delivery import WAITING, Lane, Selector, State
+from dispatcher.errors import ConfigurationError, MissingData, NotFound, RenderError
+from dispatcher.ledger import changeable
+from dispatcher.records import AttemptRecord, DeliveryRecord
+
+if TYPE_CHECKING:
+    from dispatcher.delivery import LeasedMessage
+    from dispatcher.dispatcher import Dispatcher
+    from dispatcher.interfaces import Ledger
+    from dispatcher.mail import Message
+    from dispatcher.render import Template
+
+app = typer.Typer(help="Find mails and act on them, one row for each recipient.", no_args_is_help=True)
+
+_TIMELINES = 20
+_NOT_SENT = (State.BOUNCED, State.EXPIRED, State.INVALID, State.CANCELLED)
+_COLUMNS = (
+    "id", "submission", "message_id", "to", "kind", "lane", "state", "attempts", "accepted_at", "due_at", "changed_at",
+    "template", "relay", "code", "enhanced", "text",
+)  # fmt: skip
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Ids of submissions, messages or deliveries, Message-IDs or keys."),
+]
+States = Annotated[list[State] | None, typer.Option("--state", help="In this state; as often as needed.")]
+To = Annotated[str | None, typer.Option("--to", metavar="ADDRESS", help="To this address.")]
+Tag = Annotated[str | None, typer.Option("--tag", metavar="WORD", help="With this tag.")]
+Key = Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="Of the submission with this key.")]
+Metadata = Annotated[
+    list[str] | None, typer.Option("--metadata", metavar="NAME=VALUE", help="NAME=VALUE; as often as needed.")
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Accepted since then: 2h, 3d or 2026-12-01T09:00.")
+]
+InLane = Annotated[Lane | None, typer.Option("--lane", help="In this lane.")]
+
+
+def _selector(
+    ids: list[str] | None,
+    *,
+    states: list[State] | None,
+    to: str | None,
+    tag: str | None,
+    key: str | None,
+    metadata: list[str] | None,
+    since: str | None,
+    lane: Lane | None,
+) -> Selector:
+    return Selector(
+        ids=tuple(ids or ()),
+        states=tuple(states or ()),
+        to=to,
+        tag=tag,
+        key=key,
+        metadata=pairs(metadata or (), "--metadata"),
+        since=None if since is None else ago(since, "--since"),
+        lane=lane,
+    )
+
+
+@app.command("list", epilog="Example: dispatcher messages list --state bounced --since 2h")
+def list_(
+    ids: Ids = None,
+    *,
+    state: States = None,
+    to: To = None,
+    tag: Tag = None,
+    key: Key = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    lane: InLane = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many, newest first.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """List mails, newest first."""
+    selector = replace(
+        _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane), limit=limit
+    )
+    with opened_ledger() as ledger:
+        found = list(ledger.find(selector))
+    if as_json:
+        document([_record(record) for record in found])
+        return
+    table(
+        ("id", "to", "state", "accepted", "attempts", "relay", "last reply"),
+        [
+            (r.id, r.rcpt, r.state.value, when(r.accepted_at), r.attempts, r.relay, _reply(r.code, r.enhanced, r.text))
+            for r in found
+        ],
+    )
+    if len(found) == limit:
+        note(f"dispatcher: these are the newest {limit:,}; see more with --limit, or all with `messages export`")
+
+
+@app.command("show", epilog="Example: dispatcher messages show SO-1001/confirmation")
+def show(
+    name: Annotated[str, typer.Argument(metavar="ID", help="An id of any kind, a Message-ID or a key.")],
+    raw: Annotated[bool, typer.Option("--raw", help="Build the mail's bytes again and print them.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what happened to a mail: every attempt, the relay, what it said. --raw prints the mail as it was sent."""
+    with opened() as dispatcher:
+        if raw:
+            _show_raw(dispatcher, name)
+            return
+        found = list(dispatcher.ledger.find(Selector(ids=(name,), limit=_TIMELINES + 1)))
+    if as_json:
+        document([_record(record, timeline=True) for record in found[:_TIMELINES]])
+        return
+    for record in found[:_TIMELINES]:
+        _timeline(record)
+    if len(found) > _TIMELINES:
+        note(f"dispatcher: these are the newest {_TIMELINES}; `dispatcher messages list {name}` knows them all")
+
+
+@app.command("cancel", epilog="Example: dispatcher messages cancel --tag newsletter --reason 'wrong price' --yes")
+def cancel(
+    ids: Ids = None,
+    *,
+    state: States = None,
+    to: To = None,
+    tag: Tag = None,
+    key: Key = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    lane: InLane = None,
+    reason: Reason = "",
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Cancel what was not sent yet. A mail that is being sent at this moment is not stopped."""
+    selector = _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    _change(selector, State.CANCELLED, changeable(State.CANCELLED), "be cancelled", reason, yes=yes, as_json=as_json)
+
+
+@app.command("retry", epilog="Example: dispatcher messages retry --now --tag order --yes")
+def retry(
+    ids: Ids = None,
+    *,
+    state: States = None,
+    to: To = None,
+    tag: Tag = None,
+    key: Key = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    lane: InLane = None,
+    now: Annotated[bool, typer.Option("--now", help="Also what is deferred: do not wait for its time.")] = False,
+    reason: Reason = "",
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Try again what ended without being sent: bounced, expired, invalid or cancelled."""
+    selector = _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    states: tuple[State, ...] = (*_NOT_SENT, State.DEFERRED) if now else _NOT_SENT
+    if state:
+        states = tuple(set(changeable(State.QUEUED)) - {State.IN_DOUBT})
+    _change(selector, State.QUEUED, states, "be tried again", reason, yes=yes, as_json=as_json)
+
+
+@app.command("resolve", epilog="Example: dispatcher messages resolve --as sent --reason 'seen in the relay log' ID")
+def resolve(
+    outcome: Annotated[
+        Literal["sent", "bounced", "resend"], typer.Option("--as", help="What is known of it, or that it goes again.")
+    ],
+    ids: Ids = None,
+    *,
+    to: To = None,
+    tag: Tag = None,
+    key: Key = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    lane: InLane = None,
+    reason: Reason = "",
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Settle what is held in doubt: it was sent, it bounced, or it is sent (perhaps once more)."""
+    state = {"sent": State.SENT, "bounced": State.BOUNCED, "resend": State.QUEUED}[outcome]
+    selector = _selector(ids, states=None, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    verb = "be sent again" if outcome == "resend" else f"count as {outcome}"
+    _change(selector, state, (State.IN_DOUBT,), verb, reason, yes=yes, as_json=as_json)
+
+
+@app.command("export", epilog="Example: dispatcher messages export --since 30d --format csv --output mails.csv")
+def export(
+    ids: Ids = None,
+    *,
+    state: States = None,
+    to: To = None,
+    tag: Tag = None,
+    key: Key = None,
+    metadata: Metadata = None,
+    since: Since = None,
+    lane: InLane = None,
+    form: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="JSON Lines, or CSV.")] = "jsonl",
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="A file; stdout by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write every mail that fits, however many, with its timeline (JSON Lines) or without (CSV)."""
+    selector = _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    try:
+        file = sys.stdout if output is None else output.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigurationError("--output", f"cannot write {output}: {error.strerror}") from None
+    with opened_ledger() as ledger:
+        number = _write(ledger.find(selector), "json" if as_json else form, file)
+    if output is not None:
+        file.close()
+    note(f"dispatcher: {count(number, 'row')} written")
+
+
+def _write(records: Iterable[DeliveryRecord], form: str, file: IO[str]) -> int:
+    number = 0
+    if form == "json":
+        found = [_record(record, timeline=True) for record in records]
+        document(found, file)
+        return len(found)
+    rows = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    if form == "csv":
+        rows.writeheader()
+    for record in records:
+        number += 1
+        if form == "csv":
+            rows.writerow(_record(record))
+        else:
+            file.write(json_line(_record(record, timeline=True)))
+    return number
+
+
+def _change(
+    selector: Selector,
+    state: State,
+    sources: tuple[State, ...],
+    verb: str,
+    reason: str,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Count, ask, change; exit 1 when nothing was found, or some had moved on meanwhile."""
+    if selector == Selector():
+        raise typer.BadParameter("say which: ids, or one of --state, --to, --tag, --idempotency-key, --since, ...")
+    states = tuple(s for s in sources if s in selector.states) if selector.states else tuple(sources)
+    if not states:
+        raise typer.BadParameter(f"only what is {', '.join(sorted(sources))} can {verb}", param_hint="--state")
+    with opened_ledger() as ledger:
+        which = replace(selector, states=states)
+        expected = sum(1 for _ in ledger.find(which))
+        if expected:
+            confirmed(f"{count(expected, 'delivery')} will {verb}", yes=yes)
+        changed = ledger.change(which, state, actor(reason)) if expected else 0
+    if as_json:
+        document({"expected": expected, "changed": changed})
+    elif not expected:
+        note(f"dispatcher: nothing that fits can {verb}")
+    else:
+        line(f"{count(changed, 'delivery')} changed")
+    raise typer.Exit(0 if expected and changed >= expected else 1)
+
+
+# -- one mail
+
+
+def _show_raw(dispatcher: "Dispatcher", name: str) -> None:
+    """Print the bytes on stdout, and on stderr whether they are the ones that were sent."""
+    leased = _one_message(dispatcher.ledger, name)
+    message = _rebuilt(dispatcher, leased)
+    sys.stdout.buffer.write(message.content)
+    sys.stdout.buffer.flush()
+    note(f"dispatcher: {_compared(leased, message)}")
+
+
+def _one_message(ledger: "Ledger", name: str) -> "LeasedMessage":
+    messages = {record.message_id: record.id for record in ledger.find(Selector(ids=(name,), limit=_TIMELINES))}
+    if len(messages) != 1:
+        raise ConfigurationError(name, f"is more than one mail; name one of them: {', '.join(messages)}")
+    (leased,) = ledger.message(next(iter(messages.values()))).messages
+    return leased
+
+
+def _rebuilt(dispatcher: "Dispatcher", leased: "LeasedMessage") -> "Message":
+    """Raises ConfigurationError when it must not be printed, or cannot be built any more."""
+    from dispatcher.compose import Sources, compose  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.render import compiled  # noqa: PLC0415 - as above
+    from dispatcher.template import TemplateVersion  # noqa: PLC0415 - as above
+
+    def template(digest: str) -> "Template":
+        return compiled(digest, lambda: TemplateVersion(*dispatcher.ledger.template(digest)))
+
+    data = {**leased.shared.get("data", {}), **leased.own.get("data", {})}
+    found = None if leased.template is None else template(leased.template)
+    if found is not None and found.split(data)[1] is not None:
+        raise ConfigurationError(
+            leased.public_id, "cannot be shown: it has x-sensitive variables, which are never printed"
+        )
+    try:
+        return compose(leased, Sources(template=template, blob=dispatcher.blobs.get))
+    except RenderError as error:
+        raise ConfigurationError(leased.public_id, _why_not(found, data, error)) from None
+    except NotFound as error:
+        raise ConfigurationError(leased.public_id, f"cannot be built again: {error}") from None
+
+
+def _why_not(template: "Template | None", data: dict[str, Any], error: RenderError) -> str:
+    try:
+        if template is not None:
+            template.check(data)
+    except MissingData as missing:
+        return f"cannot be built again: {missing}; what is x-sensitive was wiped when it was settled"
+    return f"cannot be built again: {error}"
+
+
+def _compared(leased: "LeasedMessage", message: "Message") -> str:
+    from dispatcher.compose import fingerprint  # noqa: PLC0415 - --help needs none of it
+
+    if leased.sha256 is None:
+        return "never sent so far: these bytes would be"
+    if leased.sha256 == message.sha256:
+        return "same bytes"
+    if leased.build != fingerprint():
+        return f"built by another version ({leased.build}): these bytes are not those that were sent"
+    return "these bytes are not those that were sent, although the build is the same"
+
+
+def _timeline(record: DeliveryRecord) -> None:
+    line(f"{record.id} to {record.rcpt} ({record.kind})")
+    line(
+        f"  {record.state}, {count(record.attempts, 'attempt')}, lane {record.lane}, "
+        f"accepted {when(record.accepted_at)}" + (f", due {when(record.due_at)}" if record.state in WAITING else "")
+    )
+    about = [("template", record.template), ("tags", ", ".join(record.tags)), ("Message-ID", record.message_id)]
+    line("  " + ", ".join(f"{name} {value}" for name, value in about if value))
+    for step in record.history:
+        line(f"  {when(step.at)}  {_step(step)}")
+
+
+def _step(step: AttemptRecord) -> str:
+    reply = _reply(step.code, step.enhanced, step.text)
+    if step.actor is not None:
+        return f"{step.state} by {step.actor}" + (f": {step.text}" if step.text else "")
+    if not step.attempted:
+        return f"{step.state}: {reply}"
+    place = f"{step.relay} at {step.phase}" if step.phase else f"{step.relay}"
+    return f"{step.state} by {place} in {duration(step.seconds)}: {reply}"
+
+
+def _reply(code: int | None, enhanced: str | None, text: str) -> str:
+    return " ".join(filter(None, (str(code) if code else "", enhanced or "", text)))
+
+
+def _record(record: DeliveryRecord, *, timeline: bool = False) -> dict[str, Any]:
+    """As JSON: the address under ``to``, the timeline as ``history`` if it is asked for."""
+    found: dict[str, Any] = plain(record)
+    history = found.pop("history")
+    found = {"to" if name == "rcpt" else name: value for name, value in found.items()}
+    return found | {"history": history} if timeline else found

@@ -1,0 +1,258 @@
+"""The ledger in memory: the same promises, but for surviving the process."""
+
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from dispatcher.delivery import WAITING, Actor, Lane, Lease, Selector, Settlement, State
+from dispatcher.errors import IdempotencyConflict, NotFound
+from dispatcher.interfaces import Clock
+from dispatcher.ledger import (
+    KEY_SECONDS,
+    LIFETIME_USED_UP,
+    RECEIPT_RECIPIENTS,
+    changeable,
+    differing,
+    pause_seconds,
+    signature,
+    standing,
+    storable,
+    together,
+)
+from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
+from dispatcher.memory.rows import DeliveryRow, SubmissionRow
+from dispatcher.memory.store import KeyRow, Store, key_of, wipe
+from dispatcher.records import AttemptRecord, DeliveryRecord, Pause, Reject, SubmissionRecord, Totals
+
+
+class MemoryLedger:
+    """``interfaces.Ledger`` for tests; ``clock`` is the ledger's clock. Threads may share it."""
+
+    def __init__(self, clock: Clock | None = None, *, key_seconds: float = KEY_SECONDS) -> None:
+        self._now = clock.time if clock else time.time
+        self._key_seconds = key_seconds
+        self._lock = threading.RLock()
+        self._store = Store()
+        self._templates: dict[str, tuple[str, dict[str, str]]] = {}
+        self._pauses: dict[tuple[str, str], Pause] = {}
+        self._ticks: dict[str, float] = {}
+        self._rejects: list[Reject] = []
+
+    # -- accepting
+
+    def add(self, submissions: Sequence[Accepted]) -> list[Receipt | IdempotencyConflict]:
+        with self._lock:
+            return [self._add(accepted) for accepted in submissions]
+
+    def _add(self, accepted: Accepted) -> Receipt | IdempotencyConflict:
+        used = self._store.key(accepted, self._now())
+        if used is not None:
+            differs = differing(used.fingerprints, accepted.fingerprints)
+            if differs:
+                return IdempotencyConflict(accepted.key or "", used.submission, differs)
+            first = self._store.submissions.get(used.submission)
+            return _receipt(first, used.submission, used.accepted, duplicate=True)
+        row = self._store.insert(accepted, self._now())
+        if accepted.key is not None:
+            until = self._now() + self._key_seconds
+            self._store.keys[key_of(accepted)] = KeyRow(row.public_id, row.count, dict(accepted.fingerprints), until)
+        numbers = tuple(message.id for message in row.messages)
+        return replace(_receipt(row, row.public_id, row.count), message_ids=numbers)
+
+    def put_template(self, digest: str, name: str, files: dict[str, str]) -> None:
+        with self._lock:
+            self._templates.setdefault(digest, (name, dict(files)))
+
+    def template(self, digest: str) -> tuple[str, dict[str, str]]:
+        with self._lock:
+            if digest not in self._templates:
+                raise NotFound(f"no template version {digest}")
+            name, files = self._templates[digest]
+            return name, dict(files)
+
+    # -- delivering
+
+    def lease(self, lane: Lane, *, limit: int, seconds: float, owner: str, messages: Sequence[int] = ()) -> Lease:  # noqa: ARG002 - nobody looks who
+        with self._lock:
+            now = self._now()
+            token, until = secrets.token_hex(16), now + seconds
+            first = set(messages)
+            rows = sorted(self._due(lane), key=lambda row: (row.message.id not in first, row.due_at))
+            crashes: dict[int, int] = {}
+            for row in rows:
+                if row.message.id in crashes or len(crashes) < limit:
+                    crashes[row.message.id] = max(row.crashes, crashes.get(row.message.id, 0))
+            taken: dict[int, list[DeliveryRow]] = {number: [] for number in together(crashes)}
+            for row in sorted(rows, key=lambda row: row.id):
+                if row.message.id not in taken:
+                    continue
+                if row.expires_at <= now:
+                    late = AttemptRecord(now, State.EXPIRED, attempted=False, text=LIFETIME_USED_UP)
+                    self._all_become([row], State.EXPIRED, late)
+                else:
+                    row.state, row.token, row.lease_until, row.changed_at = State.LEASED, token, until, now
+                    taken[row.message.id].append(row)
+            return Lease(token, until, tuple(mine[0].message.view(mine) for mine in taken.values() if mine))
+
+    def _due(self, lane: Lane) -> list[DeliveryRow]:
+        """What waits in the lane, is due, and held by no pause."""
+        held = {(pause.kind, pause.name) for pause in self.pauses()}
+        if ("lane", lane.value) in held:
+            return []
+        now = self._now()
+        return [
+            row
+            for row in self._store.deliveries.values()
+            if row.state in WAITING
+            and row.due_at <= now
+            and row.lane == lane
+            and ("relay", row.message.submission.accepted.relay) not in held
+            and ("submission", row.message.submission.public_id) not in held
+        ]
+
+    def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
+        with self._lock:
+            changed = 0
+            for settlement in {each.delivery: each for each in reversed(settlements)}.values():
+                row = self._store.deliveries.get(settlement.delivery)
+                if row is not None and row.token == token and row.settle(settlement, self._now()):
+                    wipe([row.message])
+                    changed += 1
+            return changed
+
+    def reclaim(self) -> int:
+        with self._lock:
+            now = self._now()
+            leased = (row for row in self._store.deliveries.values() if row.state is State.LEASED)
+            rows = [row for row in leased if row.lease_until < now]
+            for row in rows:
+                row.end_lease(now)
+            wipe({row.message for row in rows})
+            return len(rows)
+
+    def _all_become(self, rows: list[DeliveryRow], state: State, event: AttemptRecord) -> None:
+        for row in rows:
+            row.become(state, event, self._now())
+        wipe({row.message for row in rows})
+
+    def due(self, lane: Lane, limit: int) -> int:
+        with self._lock:
+            return min(limit, len(self._due(lane)))
+
+    def pause(self, kind: str, name: str, seconds: float | None, reason: str, actor: Actor | None = None) -> Pause:
+        """See interfaces.Ledger.pause; a person lifts one by setting it for 0 seconds."""
+        with self._lock:
+            now, before = self._now(), self._pauses.get((kind, name))
+            length = seconds if actor else pause_seconds(before, seconds, now)
+            if before and length is None and not actor:
+                return before
+            until = None if length is None else now + length
+            made = Pause(kind, name, until, reason, now, signature(actor) if actor else None)
+            self._pauses[kind, name] = made
+            return made
+
+    def tick(self, name: str, every: float) -> bool:
+        with self._lock:
+            now = self._now()
+            if name in self._ticks and self._ticks[name] > now - every:
+                return False
+            self._ticks[name] = now
+            return True
+
+    # -- knowing
+
+    def ticks(self) -> dict[str, float]:
+        with self._lock:
+            return {name: self._now() - at for name, at in self._ticks.items()}
+
+    def pauses(self) -> list[Pause]:
+        with self._lock:
+            now = self._now()
+            held = [pause for pause in self._pauses.values() if pause.until is None or pause.until > now]
+            return sorted(held, key=lambda pause: pause.since)
+
+    def totals(self) -> Totals:
+        with self._lock:
+            return self._store.totals(self._now(), sum(reject.outcome is None for reject in self._rejects))
+
+    def find(self, selector: Selector) -> Iterator[DeliveryRecord]:
+        with self._lock:
+            return iter([row.record() for row in self._store.select(selector)])
+
+    def submission(self, public_id: str) -> SubmissionRecord:
+        with self._lock:
+            row = self._store.meant((public_id,))[0].message.submission
+            states: defaultdict[State, int] = defaultdict(int)
+            for delivery in row.deliveries:
+                states[delivery.state] += 1
+            return SubmissionRecord(
+                id=row.public_id,
+                lane=Lane(row.accepted.lane),
+                accepted=row.count,
+                accepted_at=row.accepted_at,
+                states=dict(states),
+                key=row.accepted.key,
+                template=row.accepted.template_name,
+                tags=tuple(row.accepted.tags),
+            )
+
+    def message(self, delivery: str) -> Lease:
+        with self._lock:
+            message = self._store.meant((delivery,))[0].message
+            return Lease("", 0.0, (message.view(message.deliveries),))
+
+    # -- acting
+
+    def change(self, selector: Selector, state: State, actor: Actor) -> int:
+        with self._lock:
+            now, sources = self._now(), changeable(state)
+            rows = [row for row in self._store.select(replace(selector, limit=None)) if row.state in sources]
+            rows = rows[: selector.limit]
+            event = AttemptRecord(now, state, attempted=False, text=storable(actor.reason), actor=signature(actor))
+            self._all_become(rows, state, event)
+            for row in rows if state is State.QUEUED else ():
+                row.due_at, row.attempts, row.crashes = now, 0, 0
+                if row.expires_at <= now:
+                    row.expires_at = now + row.message.submission.accepted.lifetime
+            return len(rows)
+
+    # -- rejects
+
+    def reject(self, *, door: str, reference: str, producer: str, payload: str, field: str, reason: str) -> Reject:
+        with self._lock:
+            texts = (door, reference, producer, payload, field, reason)
+            made = Reject(len(self._rejects) + 1, self._now(), *map(storable, texts))
+            same = [r for r in self._rejects if reference and (r.door, r.reference) == (made.door, made.reference)]
+            if not same:
+                self._rejects.append(made)
+            return same[0] if same else made
+
+    def rejects(self, *, id: int | None = None, limit: int = 100, open_only: bool = True) -> list[Reject]:  # noqa: A002 - the Protocol's name
+        with self._lock:
+            found = (r for r in reversed(self._rejects) if id in (None, r.id) and not (open_only and r.outcome))
+            return list(found)[:limit]
+
+    def resolve_reject(self, id: int, outcome: str, actor: Actor) -> None:  # noqa: A002, ARG002 - the Protocol's
+        with self._lock:
+            for n, each in enumerate(self._rejects):
+                if each.id == id and each.outcome is None:
+                    self._rejects[n] = replace(each, outcome=outcome)
+                    return
+            raise NotFound(f"no open reject {id}")
+
+    def close(self) -> None:
+        """Nothing is held that would need giving up."""
+
+
+def _receipt(row: SubmissionRow | None, public_id: str, accepted: int, *, duplicate: bool = False) -> Receipt:
+    deliveries = list(row.deliveries)[:RECEIPT_RECIPIENTS] if row else []
+    return Receipt(
+        id=public_id,
+        accepted=accepted,
+        state=standing(delivery.state for delivery in deliveries),
+        duplicate=duplicate,
+        recipients=tuple(ReceiptRecipient(each.public_id, each.rcpt, each.state) for each in deliveries),
+    )

@@ -1,0 +1,24 @@
+"""The settings that the use case goes by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dispatcher.delivery import Lane
+from dispatcher.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that the use case goes by. Times in seconds."""
+
+    sender: str | None = None
+    mail_from: str | None = None
+    if_in_doubt: str = "resend"
+    lifetimes: Mapping[str, float] = field(default_factory=lambda: {Lane.TRANSACTIONAL: 86400.0, Lane.BULK: 259200.0})
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    max_bytes: int = 25 * 1024 * 1024
+    batch_size: int = 100
+    batch_seconds: float = 60.0
+    lease_seconds: float = 300.0
+    settle_seconds: float = 0.1
+    sweep_seconds: float = 2.0
