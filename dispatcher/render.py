@@ -17,9 +17,6 @@ from threading import Lock
 from typing import Any
 
 from babel import Locale
-from inscriptis import get_text
-from inscriptis.css_profiles import CSS_PROFILES
-from inscriptis.model.config import ParserConfig
 
 from dispatcher.errors import RenderError, SubmissionError, TemplateError
 from dispatcher.filters import parse_locale, speaking
@@ -35,7 +32,6 @@ _META_KINDS = {"description": str, "default_locale": str, "schema": dict, "sampl
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
 _TRAILING = re.compile(r"[^\S\n]+(?=\n)")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_TEXT_OF = ParserConfig(css=CSS_PROFILES["strict"], display_links=True)
 _CACHED = 64
 
 
@@ -216,7 +212,11 @@ def _render(content: _Content, variables: Mapping[str, Any]) -> Rendered:
 
 def plain(html: str) -> str:
     """The text of an HTML body, for clients and people that show no HTML."""
-    return _tidy(get_text(html, _TEXT_OF))
+    from inscriptis import get_text  # noqa: PLC0415 - 5 MB that the shipped templates, with texts of their own, spare
+    from inscriptis.css_profiles import CSS_PROFILES  # noqa: PLC0415 - as above
+    from inscriptis.model.config import ParserConfig  # noqa: PLC0415 - as above
+
+    return _tidy(get_text(html, ParserConfig(css=CSS_PROFILES["strict"], display_links=True)))
 
 
 def _tidy(text: str) -> str:

@@ -62,7 +62,7 @@ class Processes(_Section):
     """Worker processes by worker."""
 
     transactional: int = Field(default=1, gt=0)
-    bulk: int = Field(default=2, gt=0)
+    bulk: int = Field(default=1, gt=0)
     intake: int = Field(default=1, gt=0)
 
 

@@ -13,6 +13,7 @@ from dispatcher.events import LedgerAway
 from dispatcher.interfaces import Clock, EventSink, Journal, Ledger
 
 GROUP = 100
+LOOK_SECONDS = 1.0  # how often an idle process looks whether somebody sweeps
 AWAY_SECONDS = 1.0
 
 
@@ -49,9 +50,10 @@ class Settler:
     def add(self, token: str, settlements: Sequence[Settlement]) -> None:
         """Hand over what became of some deliveries of a lease; returns at once."""
         with self._changed:
+            first = not self._count
             self._waiting[token].extend(settlements)
             self._count += len(settlements)
-            if self._count >= GROUP:
+            if first or self._count >= GROUP:
                 self._changed.notify()
 
     def flush(self) -> bool:
@@ -88,19 +90,14 @@ class Settler:
             self._count = sum(map(len, self._waiting.values()))
 
     def _run(self) -> None:
-        wait = 1.0
-        while True:
-            with self._changed:
-                if not self._count:
-                    self._changed.wait(wait)
-                elif self._count < GROUP:
-                    self._changed.wait(self._seconds)
-                if self._stopping:
-                    return
-                pending = self._count
-            wait = AWAY_SECONDS
-            if not pending:
+        while not self._stopping:
+            self._wait(LOOK_SECONDS, lambda: self._count > 0)
+            self._wait(self._seconds, lambda: not 0 < self._count < GROUP)  # for the group to fill
+            if not self._count:
                 self._idle()
             elif not self.flush():
-                with self._changed:
-                    self._changed.wait(AWAY_SECONDS)
+                self._wait(AWAY_SECONDS, lambda: False)
+
+    def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or enough(), seconds)

@@ -1,4 +1,7 @@
-"""The Celery application. It reads the settings when it is imported, as Celery does with any application's."""
+"""The Celery application. It reads the settings when it is imported, as Celery does with any application's.
+
+What a parent process or beat does not need is imported by the child that does: see ``lifecycle.current``.
+"""
 
 from typing import Any
 

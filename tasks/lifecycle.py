@@ -5,13 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from celery.signals import (
-    setup_logging,
-    worker_init,
-    worker_process_init,
-    worker_process_shutdown,
-    worker_shutting_down,
-)
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutting_down
 
 from dispatcher.adapters.log import configure
 from dispatcher.errors import DispatcherError
@@ -29,10 +23,10 @@ _mine: dict[int, "Dispatcher"] = {}
 
 def current() -> "Dispatcher":
     """This process' dispatcher, made after its fork; its settler runs. Raises ConfigurationError, LedgerUnavailable."""
-    from dispatcher.bootstrap import build  # noqa: PLC0415 - beat and Flower import the tasks too, and need none of it
-
     pid = os.getpid()
     if pid not in _mine:
+        from dispatcher.bootstrap import build  # noqa: PLC0415 - 30 MB that only the children need
+
         dispatcher = build(settings)
         dispatcher.settler.start()
         _mine.clear()
@@ -48,12 +42,6 @@ def stopping() -> bool:
 @setup_logging.connect
 def _log_as_we_do(**_: Any) -> None:
     configure(settings.log.format)
-
-
-@worker_init.connect
-def _import_for_all(**_: Any) -> None:
-    """Import in the parent what every child needs: they share the memory."""
-    import dispatcher.bootstrap  # noqa: F401, PLC0415 - as above
 
 
 @worker_process_init.connect

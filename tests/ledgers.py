@@ -37,7 +37,8 @@ _MOMENTS = {
 class Kept(Protocol):
     """A ledger with a hand on its clock."""
 
-    ledger: Ledger
+    @property
+    def ledger(self) -> Ledger: ...
 
     def age(self, seconds: float) -> None:
         """Let time pass."""

@@ -100,6 +100,8 @@ class Doorbell:
         if self._app is None:
             self._app = Celery("dispatcher", set_as_current=False)
             self._app.conf.update(configuration(broker.url))
+            # kombu's own patience with a server that refuses is 6 s, whatever `retry` says.
+            self._app.conf.broker_transport_options["max_retries"] = 0
         return self._app
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import IO, Any, Self
 
 _COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 _TAIL = 4000
+_LOOK_SECONDS = 0.05
 
 
 class Stack:
@@ -43,10 +45,19 @@ class Stack:
         self._process = subprocess.Popen(  # noqa: S603 - our own command
             [*_COMMAND, "up"], env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
         )
-        ready = self.run("wait", "--ready", "--timeout", str(self._ready_seconds))
-        if ready.returncode != 0:
+        if not self._ready(self._process):
             self.stop()
-            raise RuntimeError(f"the stack did not come up: {ready.stderr}\n{self.log()[-_TAIL:]}")
+            raise RuntimeError(f"the stack did not come up: {self.log()[-_TAIL:]}")
+
+    def _ready(self, process: "subprocess.Popen[bytes]") -> bool:
+        """Wait until every lane is served; False when that takes too long, or the stack has ended."""
+        command = [*_COMMAND, "wait", "--ready", "--timeout", str(self._ready_seconds)]
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, env=self.environment, stdout=quiet, stderr=quiet) as probe:  # noqa: S603 - ours
+            while probe.poll() is None and process.poll() is None:
+                time.sleep(_LOOK_SECONDS)
+            probe.kill()
+        return probe.returncode == 0
 
     def stop(self, seconds: float = 60.0) -> int:
         """Ask it to drain and stop; killed when it does not in time. Its exit code."""

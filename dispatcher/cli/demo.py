@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +76,9 @@ def _play(folder: Path, orders: int, bulk: int, say: Callable[[str], None]) -> t
         say(f"SMTP sink listens on {sink.url.partition('?')[0]}: it refuses {erp.GONE} and defers {erp.BUSY} once")
         _forget_settings()
         began = time.monotonic()
-        with Stack(_environment(folder, sink)) as stack:
+        with ExitStack() as running:
+            with _busy("starting broker, workers, beat and Flower"):
+                stack = running.enter_context(Stack(_environment(folder, sink)))
             say(f"stack is ready after {duration(time.monotonic() - began)}; Flower shows it at {_flower(stack)}")
             with build(load(stack.environment)) as dispatcher:
                 began = time.monotonic()
@@ -235,4 +237,16 @@ def _counts(states: Mapping[State, int]) -> str:
 
 
 def _step(text: str) -> None:
-    console().print(f"✔ {text}", style="green" if text.startswith("everything") else "")
+    from rich.text import Text  # noqa: PLC0415 - for terminals
+
+    console().print(Text.assemble(("✔ ", "green"), text))
+
+
+@contextmanager
+def _busy(text: str) -> Iterator[None]:
+    """A spinner beside the text, on a terminal, while something takes its time."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    with console().status(text):
+        yield

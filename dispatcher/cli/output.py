@@ -65,12 +65,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         shown.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text("" if cell is None else printable(str(cell)), style=_style(cell)) for cell in row))
-    console().print(shown)
+    screen = console()
+    if title:
+        screen.print(title, style="bold")
+    screen.print(shown)
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -124,9 +127,9 @@ def count(number: int, noun: str) -> str:
 def confirmed(question: str, *, yes: bool) -> None:
     """Say what is about to be done, and ask. Ends the command when the answer is no, or nobody is there to answer."""
     if yes:
-        note(question)
+        note(f"dispatcher: {question}")
     elif not sys.stdin.isatty():
-        note(f"{question}: nobody is here to be asked, so add --yes")
+        note(f"dispatcher: {question}; nobody is here to be asked, so add --yes")
         raise typer.Exit(2)
     elif not typer.confirm(f"{question}. Go on?", err=True):
         raise typer.Exit(1)

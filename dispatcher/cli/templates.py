@@ -114,10 +114,26 @@ def _fault(template: "Template", locale: str) -> str | None:
     try:
         sample = template.sample(locale)
         template.check(sample, "sample")
-        rendered = template.render(locale, sample)
+        template.render(locale, sample)
+        html = _as_written(template, locale, sample)
     except DispatcherError as error:
         return str(error)
-    return None if rendered.html is None else _Tags.fault(rendered.html)
+    return None if html is None else _Tags.fault(html)
+
+
+def _as_written(template: "Template", locale: str, sample: dict[str, Any]) -> str | None:
+    """The HTML before its CSS is inlined: that repairs what is wrong with it. None where the locale has none."""
+    from dispatcher import bootstrap  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.filters import parse_locale, speaking  # noqa: PLC0415 - as above
+    from dispatcher.part import Source  # noqa: PLC0415 - as above
+
+    files = bootstrap.templates(settings_of_user()).load(template.name).files
+    names = [f"body.{locale}.html", *(["body.html"] if locale == template.locales[0] else [])]
+    file = next((name for name in names if name in files), None)
+    if file is None:
+        return None
+    with speaking(parse_locale(locale)):
+        return Source(template.name, files).template(file).render({**sample, "locale": locale})
 
 
 def _names() -> list[str]:

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -328,7 +329,14 @@ def test_a_tick_is_granted_once_in_its_time(kept: Kept) -> None:
 def test_a_sent_mail_keeps_the_reply_and_what_it_was_sent_as(kept: Kept) -> None:
     receipt = add(kept.ledger, accepted())
     leased = lease(kept.ledger)
-    reply = {"code": 250, "enhanced": "2.0.0", "text": "Ok", "relay": "main", "phase": "final", "seconds": 0.25}
+    reply: dict[str, Any] = {
+        "code": 250,
+        "enhanced": "2.0.0",
+        "text": "Ok",
+        "relay": "main",
+        "phase": "final",
+        "seconds": 0.25,
+    }
     assert settle(kept.ledger, leased, sha256="a" * 64, build="b1", at=leased.messages[0].dated + 1, **reply) == 1
     found = one(kept.ledger, receipt.id)
     assert (found.state, found.attempts, found.code, found.enhanced, found.text) == (State.SENT, 1, 250, "2.0.0", "Ok")

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -128,7 +129,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return sum(count for (_, each), count in self.ledger.totals().states.items() if each is state)
 
 
-SETTINGS = {"stateful_step_count": 40, "deadline": None, "suppress_health_check": list(HealthCheck)}
+SETTINGS: dict[str, Any] = {"stateful_step_count": 40, "deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 def test_a_ledger_in_memory_holds_under_any_order_of_events() -> None:

@@ -116,9 +116,7 @@ def test_a_wrong_setting_is_refused_by_its_name(name: str, value: str, setting: 
         ("data_dir = \n", "own.toml", "line 1"),
     ],
 )
-def test_a_wrong_key_of_the_file_is_refused_by_its_path(
-    elsewhere: Path, text: str, setting: str, reason: str
-) -> None:
+def test_a_wrong_key_of_the_file_is_refused_by_its_path(elsewhere: Path, text: str, setting: str, reason: str) -> None:
     error = refused(toml(elsewhere, text))
     assert error.setting.endswith(setting)
     assert reason in error.reason
