@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, Annotated, Literal
 
 import typer
 
@@ -17,25 +17,18 @@ from dispatcher.cli.output import (
     confirmed,
     count,
     document,
-    duration,
     json_line,
     line,
     note,
-    plain,
     table,
     when,
 )
-from dispatcher.delivery import WAITING, Lane, Selector, State
-from dispatcher.errors import ConfigurationError, MissingData, NotFound, RenderError
+from dispatcher.cli.raw import show_raw
+from dispatcher.cli.timeline import as_document, reply, timeline
+from dispatcher.delivery import Lane, Selector, State
+from dispatcher.errors import ConfigurationError
 from dispatcher.ledger import changeable
-from dispatcher.records import AttemptRecord, DeliveryRecord
-
-if TYPE_CHECKING:
-    from dispatcher.delivery import LeasedMessage
-    from dispatcher.dispatcher import Dispatcher
-    from dispatcher.interfaces import Ledger
-    from dispatcher.mail import Message
-    from dispatcher.render import Template
+from dispatcher.records import DeliveryRecord
 
 app = typer.Typer(help="Find mails and act on them, one row for each recipient.", no_args_is_help=True)
 
@@ -107,12 +100,12 @@ def list_(
     with opened_ledger() as ledger:
         found = list(ledger.find(selector))
     if as_json:
-        document([_record(record) for record in found])
+        document([as_document(record) for record in found])
         return
     table(
         ("id", "to", "state", "accepted", "attempts", "relay", "last reply"),
         [
-            (r.id, r.rcpt, r.state.value, when(r.accepted_at), r.attempts, r.relay, _reply(r.code, r.enhanced, r.text))
+            (r.id, r.rcpt, r.state.value, when(r.accepted_at), r.attempts, r.relay, reply(r.code, r.enhanced, r.text))
             for r in found
         ],
     )
@@ -129,14 +122,14 @@ def show(
     """Show what happened to a mail: every attempt, the relay, what it said. --raw prints the mail as it was sent."""
     with opened() as dispatcher:
         if raw:
-            _show_raw(dispatcher, name)
+            show_raw(dispatcher, name)
             return
         found = list(dispatcher.ledger.find(Selector(ids=(name,), limit=_TIMELINES + 1)))
     if as_json:
-        document([_record(record, timeline=True) for record in found[:_TIMELINES]])
+        document([as_document(record, history=True) for record in found[:_TIMELINES]])
         return
     for record in found[:_TIMELINES]:
-        _timeline(record)
+        timeline(record)
     if len(found) > _TIMELINES:
         note(f"dispatcher: these are the newest {_TIMELINES}; `dispatcher messages list {name}` knows them all")
 
@@ -240,7 +233,7 @@ def export(
 def _write(records: Iterable[DeliveryRecord], form: str, file: IO[str]) -> int:
     number = 0
     if form == "json":
-        found = [_record(record, timeline=True) for record in records]
+        found = [as_document(record, history=True) for record in records]
         document(found, file)
         return len(found)
     rows = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -249,9 +242,9 @@ def _write(records: Iterable[DeliveryRecord], form: str, file: IO[str]) -> int:
     for record in records:
         number += 1
         if form == "csv":
-            rows.writerow(_record(record))
+            rows.writerow(as_document(record))
         else:
-            file.write(json_line(_record(record, timeline=True)))
+            file.write(json_line(as_document(record, history=True)))
     return number
 
 
@@ -284,101 +277,3 @@ def _change(
     else:
         line(f"{count(changed, 'delivery')} changed")
     raise typer.Exit(0 if expected and changed >= expected else 1)
-
-
-# -- one mail
-
-
-def _show_raw(dispatcher: "Dispatcher", name: str) -> None:
-    """Print the bytes on stdout, and on stderr whether they are the ones that were sent."""
-    leased = _one_message(dispatcher.ledger, name)
-    message = _rebuilt(dispatcher, leased)
-    sys.stdout.buffer.write(message.content)
-    sys.stdout.buffer.flush()
-    note(f"dispatcher: {_compared(leased, message)}")
-
-
-def _one_message(ledger: "Ledger", name: str) -> "LeasedMessage":
-    messages = {record.message_id: record.id for record in ledger.find(Selector(ids=(name,), limit=_TIMELINES))}
-    if len(messages) != 1:
-        raise ConfigurationError(name, f"is more than one mail; name one of them: {', '.join(messages)}")
-    (leased,) = ledger.message(next(iter(messages.values()))).messages
-    return leased
-
-
-def _rebuilt(dispatcher: "Dispatcher", leased: "LeasedMessage") -> "Message":
-    """Raises ConfigurationError when it must not be printed, or cannot be built any more."""
-    from dispatcher.compose import Sources, compose  # noqa: PLC0415 - --help needs none of it
-    from dispatcher.render import compiled  # noqa: PLC0415 - as above
-    from dispatcher.template import TemplateVersion  # noqa: PLC0415 - as above
-
-    def template(digest: str) -> "Template":
-        return compiled(digest, lambda: TemplateVersion(*dispatcher.ledger.template(digest)))
-
-    data = {**leased.shared.get("data", {}), **leased.own.get("data", {})}
-    found = None if leased.template is None else template(leased.template)
-    if found is not None and found.split(data)[1] is not None:
-        raise ConfigurationError(
-            leased.public_id, "cannot be shown: it has x-sensitive variables, which are never printed"
-        )
-    try:
-        return compose(leased, Sources(template=template, blob=dispatcher.blobs.get))
-    except RenderError as error:
-        raise ConfigurationError(leased.public_id, _why_not(found, data, error)) from None
-    except NotFound as error:
-        raise ConfigurationError(leased.public_id, f"cannot be built again: {error}") from None
-
-
-def _why_not(template: "Template | None", data: dict[str, Any], error: RenderError) -> str:
-    try:
-        if template is not None:
-            template.check(data)
-    except MissingData as missing:
-        return f"cannot be built again: {missing}; what is x-sensitive was wiped when it was settled"
-    return f"cannot be built again: {error}"
-
-
-def _compared(leased: "LeasedMessage", message: "Message") -> str:
-    from dispatcher.compose import fingerprint  # noqa: PLC0415 - --help needs none of it
-
-    if leased.sha256 is None:
-        return "never sent so far: these bytes would be"
-    if leased.sha256 == message.sha256:
-        return "same bytes"
-    if leased.build != fingerprint():
-        return f"built by another version ({leased.build}): these bytes are not those that were sent"
-    return "these bytes are not those that were sent, although the build is the same"
-
-
-def _timeline(record: DeliveryRecord) -> None:
-    line(f"{record.id} to {record.rcpt} ({record.kind})")
-    line(
-        f"  {record.state}, {count(record.attempts, 'attempt')}, lane {record.lane}, "
-        f"accepted {when(record.accepted_at)}" + (f", due {when(record.due_at)}" if record.state in WAITING else "")
-    )
-    about = [("template", record.template), ("tags", ", ".join(record.tags)), ("Message-ID", record.message_id)]
-    line("  " + ", ".join(f"{name} {value}" for name, value in about if value))
-    for step in record.history:
-        line(f"  {when(step.at)}  {_step(step)}")
-
-
-def _step(step: AttemptRecord) -> str:
-    reply = _reply(step.code, step.enhanced, step.text)
-    if step.actor is not None:
-        return f"{step.state} by {step.actor}" + (f": {step.text}" if step.text else "")
-    if not step.attempted:
-        return f"{step.state}: {reply}"
-    place = f"{step.relay} at {step.phase}" if step.phase else f"{step.relay}"
-    return f"{step.state} by {place} in {duration(step.seconds)}: {reply}"
-
-
-def _reply(code: int | None, enhanced: str | None, text: str) -> str:
-    return " ".join(filter(None, (str(code) if code else "", enhanced or "", text)))
-
-
-def _record(record: DeliveryRecord, *, timeline: bool = False) -> dict[str, Any]:
-    """As JSON: the address under ``to``, the timeline as ``history`` if it is asked for."""
-    found: dict[str, Any] = plain(record)
-    history = found.pop("history")
-    found = {"to" if name == "rcpt" else name: value for name, value in found.items()}
-    return found | {"history": history} if timeline else found

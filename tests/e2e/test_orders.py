@@ -50,9 +50,10 @@ def test_every_order_arrives_once_and_the_sums_balance(
 ) -> None:
     lines, bad = tmp_path / "orders.jsonl", (7, 77, 777, 4999)
     orders.write(lines, COUNT + len(bad), spoil)
-    with Stack(environment) as stack:
-        if "DISPATCHER_LEDGER_URL" in environment:
-            assert stack.run("db", "upgrade").returncode == 0
+    stack = Stack(environment)
+    if "DISPATCHER_LEDGER_URL" in environment:
+        assert stack.run("db", "upgrade").returncode == 0  # `up` refuses a shared ledger without its tables
+    with stack:
         done = stack.run("submit", str(lines), "--json")
         assert done.returncode == 1, done.stderr
         assert json.loads(done.stdout) == {"accepted": COUNT, "duplicate": 0, "rejected": len(bad)}
