@@ -165,9 +165,7 @@ def _settlement(
     now: float,
 ) -> Settlement:
     code, enhanced, text = (
-        (None, None, result.reason)
-        if isinstance(result, NoReply)
-        else (result.code, result.enhanced, result.text)
+        (None, None, result.reason) if isinstance(result, NoReply) else (result.code, result.enhanced, result.text)
     )
     return Settlement(
         delivery=delivery.id,

@@ -16,7 +16,7 @@ from dispatcher import intake
 from dispatcher.batch import Batch
 from dispatcher.compose import Sources
 from dispatcher.delivery import Lane, Lease, Selector
-from dispatcher.errors import LedgerError, SubmissionError
+from dispatcher.errors import LedgerError, SubmissionError, TemplateError
 from dispatcher.events import RelayPaused
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journal, Ledger, Queue, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
@@ -258,12 +258,15 @@ class Dispatcher:
 
     def _publish(self, name: str) -> tuple[str, Template]:
         """The newest version of a template, kept in the ledger before anything refers to it."""
-        version = self._templates(name)
-        digest = version.digest
-        if digest not in self._published:
-            self.ledger.put_template(digest, version.name, dict(version.files))
-            self._published.add(digest)
-        return digest, compiled(digest, lambda: version)
+        try:
+            version = self._templates(name)
+            template = compiled(version.digest, lambda: version)
+        except TemplateError as error:
+            raise SubmissionError("template", str(error)) from None
+        if version.digest not in self._published:
+            self.ledger.put_template(version.digest, version.name, dict(version.files))
+            self._published.add(version.digest)
+        return version.digest, template
 
     # -- sweeping
 

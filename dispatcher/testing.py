@@ -4,6 +4,7 @@ import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from dispatcher.delivery import Lane
 from dispatcher.errors import TransportError
 from dispatcher.interfaces import Journal
 from dispatcher.mail import Message
@@ -63,3 +64,21 @@ class MemoryTransport:
 
     def __repr__(self) -> str:
         return f"<MemoryTransport {self.name} sent={len(self.sent)}>"
+
+
+class MemoryQueue:
+    """Bells that ring nowhere. Implements interfaces.Queue; ``rung`` has them all, ``down`` makes it deaf."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[Lane, tuple[int, ...], str]] = []
+        self.down = False
+
+    def ring(self, lane: Lane, messages: Sequence[int], label: str = "") -> bool:
+        """Remember the bell."""
+        if not self.down:
+            self.rung.append((lane, tuple(messages), label))
+        return not self.down
+
+    def depth(self, lane: Lane) -> int | None:
+        """How many were rung for the lane: nobody answers them."""
+        return None if self.down else sum(rung is lane for rung, _, _ in self.rung)

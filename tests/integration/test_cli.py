@@ -175,7 +175,7 @@ def test_help_and_version_answer_at_once_and_import_nothing_heavy(cli: Cli) -> N
         (("--data", '{"customer'), r"^dispatcher: --data: is not JSON: .* at column \d+"),
         (("--data", "missing.json"), r"^dispatcher: --data: cannot read missing\.json: No such file"),
         (("--attach", "missing.pdf"), r"^dispatcher: attachments\[0\]\.path: no file 'missing\.pdf'"),
-        (("--attach", "large.bin"), r"^dispatcher: attachments\[0\]\.path: large\.bin is over the limit of 1,000 bytes"),
+        (("--attach", "large.bin"), r"^dispatcher: attachments\[0\]\.path: large\.bin is over the limit of 1,000"),
         (("--at", "2020-01-01T00:00Z"), r"^dispatcher: send_at: 2020-01-01T00:00:00\+00:00 is in the past"),
         (("--lane", "fast"), r"^dispatcher: lane: 'fast' is unknown"),
         (("--relay", "elsewhere"), r"^dispatcher: relay: 'elsewhere' is not configured"),

@@ -21,7 +21,7 @@ def test_what_is_settled_leaves_only_for_another_try() -> None:
 def test_only_what_waits_can_be_leased() -> None:
     leasable = {state for state, row in TRANSITIONS.items() if State.LEASED in row}
     assert leasable == WAITING
-    assert LIVE | SETTLED == set(State)
+    assert set(State) == {*LIVE, *SETTLED}
 
 
 def test_a_lane_is_a_queue_of_its_own() -> None:

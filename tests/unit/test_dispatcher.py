@@ -16,7 +16,7 @@ from dispatcher.policy import Policy
 from dispatcher.reply import NoReply, Phase, Reply
 from dispatcher.retry import RetryPolicy
 from dispatcher.template import TemplateVersion
-from dispatcher.testing import MemoryTransport
+from dispatcher.testing import MemoryQueue, MemoryTransport
 
 META = 'description = "x"\n[schema]\ntype = "object"\nrequired = ["name"]\n[sample]\nname = "Ada"\n'
 FILES = {"meta.toml": META, "subject.txt": "Hi {{ name }}", "body.txt": "Hi {{ name }}, half is {{ 2 / half }}"}
@@ -34,26 +34,11 @@ class Clock:
         return self.now
 
 
-class Bells:
-    """A queue that remembers."""
-
-    def __init__(self) -> None:
-        self.rung: list[tuple[Lane, tuple[int, ...], str]] = []
-        self.waiting: int | None = 0
-
-    def ring(self, lane: Lane, messages: Sequence[int], label: str = "") -> bool:
-        self.rung.append((lane, tuple(messages), label))
-        return True
-
-    def depth(self, lane: Lane) -> int | None:
-        return self.waiting
-
-
 class Stage:
     """A dispatcher on fakes, with a hand on everything."""
 
     def __init__(self, transports: Sequence[MemoryTransport] = (), **policy: Any) -> None:
-        self.clock, self.bells, self.events = Clock(), Bells(), list[Event]()
+        self.clock, self.bells, self.events = Clock(), MemoryQueue(), list[Event]()
         self.ledger = MemoryLedger(self.clock)
         self.transport = transports[0] if transports else MemoryTransport("main")
         self.dispatcher = Dispatcher(
@@ -135,7 +120,6 @@ def test_bells_stop_at_the_watermark_and_the_backlog_stays_in_the_ledger() -> No
     stage = Stage(batch_size=2)
     list(stage.dispatcher.submit_many([MAIL] * 100))
     assert len(stage.bells.rung) == WATERMARK
-    stage.bells.waiting = WATERMARK
     list(stage.dispatcher.submit_many([MAIL] * 10))
     assert len(stage.bells.rung) == WATERMARK
 
@@ -249,3 +233,14 @@ def test_the_sweep_is_done_by_one_of_many() -> None:
     list(stage.dispatcher.submit_many([MAIL]))
     stage.bells.rung.clear()
     assert [stage.dispatcher.sweep() for _ in range(3)] == [1, 0, 0]
+
+
+def test_a_broken_template_is_the_error_of_its_own_submissions_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    monkeypatch.setitem(FILES, "body.txt", "{% if %}")
+    broken = {"template": "t", "to": ["a@example.com"], "data": {"name": "Ada"}}
+    first, second = stage.dispatcher.submit_many([broken, MAIL])
+    assert isinstance(first, SubmissionError)
+    assert first.field == "template"
+    assert "t/body.txt:1" in first.reason
+    assert isinstance(second, Receipt)

@@ -1,0 +1,99 @@
+"""The documents cannot lie: their Python runs, their settings load, their commands and links exist."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dispatcher.adapters.stack import Stack
+from dispatcher.servers.sink import Sink
+from dispatcher.sources import load
+from tests.waiting import wait_for
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return [body for found, body in _BLOCK.findall(path.read_text(encoding="utf-8")) if found == language]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    for path in DOCUMENTS:
+        for body in blocks(path, "sh"):
+            for line in body.splitlines():
+                if line.startswith("dispatcher "):
+                    yield path.name, line
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    gone = [link for link in _LINK.findall(path.read_text(encoding="utf-8")) if not (path.parent / link).exists()]
+    assert gone == []
+
+
+@pytest.mark.parametrize(("document", "line"), list(commands()))
+def test_every_command_exists_with_its_options(document: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    names = [word for word in words[:2] if re.fullmatch(r"[a-z-]+", word)]
+    done = subprocess.run(
+        [*Stack.command, *names, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    if done.returncode:  # the second word was an argument
+        done = subprocess.run(
+            [*Stack.command, names[0], "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"COLUMNS": "200"},
+        )
+    assert done.returncode == 0, f"{document}: {line}"
+    for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+        assert option in done.stdout, f"{document}: {line}: no {option}"
+
+
+def test_the_settings_page_loads_as_it_stands(tmp_path: Path) -> None:
+    first, relays = blocks(ROOT / "docs" / "settings.md", "toml")
+    for body in (first, relays):
+        path = tmp_path / "dispatcher.toml"
+        path.write_text(body, encoding="utf-8")
+        assert load({"DISPATCHER_CONFIG": str(path)})
+    assert list(load({"DISPATCHER_CONFIG": str(path)}).relay_table()) == ["main", "backup"]
+
+
+def test_the_settings_page_shows_the_defaults() -> None:
+    shown = tomllib.loads(blocks(ROOT / "docs" / "settings.md", "toml")[0])
+    defaults = load({})
+    for section in ("delivery", "retry", "log"):
+        assert load({}, **{section: shown[section]}) == defaults
+
+
+@pytest.mark.slow
+def test_the_readmes_python_delivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sink() as sink:
+        environment = {
+            "DISPATCHER_DATA_DIR": str(tmp_path / "var"),
+            "DISPATCHER_RELAY_URL": sink.url,
+            "DISPATCHER_FROM": "Shop <shop@example.com>",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with Stack(environment) as stack:
+            broker_url = stack.run("broker-url").stdout.strip()
+            for body in blocks(ROOT / "README.md", "python"):
+                script = f"broker_url = {broker_url!r}\n{body}"
+                subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+            wait_for(lambda: len(sink.received()) == 2, 30)
+            assert {r.rcpt_to[0] for r in sink.received()} == {"li@example.com", "ada@example.com"}
