@@ -7,9 +7,9 @@ The whole stack runs in a temporary folder: embedded broker, SQLite ledger (sync
 """
 
 import argparse
+import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,13 +20,14 @@ from dispatcher.bootstrap import build
 from dispatcher.servers.sink import Sink
 from dispatcher.sources import load
 
+WARM_UP = 5  # each worker process connects and compiles once
 DATA = {"customer": {"name": "Ada"}, "login_url": "https://example.com/login"}
 
 
-def main() -> int:
-    """Run, print a line per figure, exit 0 when every mail arrived."""
+def main() -> None:
+    """Run, and print a line per figure."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true")
+    options.add_argument("--quick", action="store_true", help="20 mails, only to see that it runs")
     count = 20 if options.parse_args().quick else 200
     with tempfile.TemporaryDirectory() as folder, Sink(record=Path(folder) / "sink.jsonl") as sink:
         environment = {
@@ -36,26 +37,38 @@ def main() -> int:
         }
         with Stack(environment) as stack:
             delays = measure(stack, sink, count)
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {count} mails")
+    delays.sort()
     print(
-        f"submit returned -> 250: median {statistics.median(delays) * 1000:.1f} ms, "
-        f"p99 {sorted(delays)[int(len(delays) * 0.99) - 1] * 1000:.1f} ms, max {max(delays) * 1000:.1f} ms"
+        f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {count} mails, idle machine"
     )
-    return 0 if len(delays) == count else 1
+    print("sink on loopback, SQLite synchronous=FULL, embedded broker; from submit returning to the sink's 250:")
+    print(
+        f"median {statistics.median(delays) * 1000:.1f} ms, p99 {delays[int(count * 0.99) - 1] * 1000:.1f} ms, "
+        f"max {delays[-1] * 1000:.1f} ms"
+    )
 
 
 def measure(stack: Stack, sink: Sink, count: int) -> list[float]:
-    """One mail at a time; the next one when the one before has arrived."""
+    """Seconds from ``submit`` returning to the sink's 250; one mail at a time, the next after the one before."""
     delays = []
     with build(load(stack.environment)) as dispatcher:
-        for n in range(count):
+        for n in range(WARM_UP + count):
             dispatcher.submit(Submission(template="welcome", to=[f"{n}@example.com"], data=DATA))
             returned = time.time()
-            sink.wait(n + 1, timeout=30)
-            delays.append(sink.records()[-1].at - returned)
-            time.sleep(0.02)  # idle again
-    return delays[1:] if count > 20 else delays
+            delays.append(arrival(sink, n) - returned)
+    return delays[WARM_UP:]
+
+
+def arrival(sink: Sink, n: int) -> float:
+    """When mail number ``n`` was taken, by the sink's clock."""
+    until = time.monotonic() + 30
+    while True:
+        time.sleep(0.15)  # the sink keeps the time: looking more often would only take its CPU away
+        if len(received := sink.received()) > n:
+            return received[n].time
+        if time.monotonic() > until:
+            raise TimeoutError(f"mail {n} did not arrive within 30 s")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
