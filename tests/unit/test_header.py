@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from email import message_from_bytes
 from email.header import decode_header, make_header
-from email.utils import collapse_rfc2231_value, getaddresses, parsedate_to_datetime
+from email.utils import collapse_rfc2231_value, parsedate_to_datetime
 from urllib.parse import unquote
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dispatcher import header
 from dispatcher.mail import Address
+from tests.addresses import read_addresses
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=200)
 ASCII = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=300)
@@ -178,7 +179,7 @@ def test_addresses_are_read_back_exactly(displays: list[str]) -> None:
     field = header.addresses("Reply-To", mailboxes)
     check_shape(field, limit=76)
     assert field.isascii()
-    found = getaddresses([raw_value(field)])
+    found = read_addresses([raw_value(field)])
     assert [spec for _, spec in found] == [mailbox.spec for mailbox in mailboxes]
     assert [str(make_header(decode_header(name))) for name, _ in found] == displays
 

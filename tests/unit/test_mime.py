@@ -6,7 +6,7 @@ from dataclasses import replace
 from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage, Message
-from email.utils import collapse_rfc2231_value, getaddresses
+from email.utils import collapse_rfc2231_value
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from dispatcher.address import parse
 from dispatcher.errors import InvalidAddress, SubmissionError
 from dispatcher.mail import Address
 from dispatcher.mime import Content, Part, build
+from tests.addresses import read_addresses
 
 WORDS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=80)
 BODIES = st.text(st.characters(exclude_categories=["Cs"]), max_size=400) | st.text("From =_.\t\n\r aÜ李-", max_size=400)
@@ -100,7 +101,7 @@ def tree(part: Message) -> str:
 
 
 def mailboxes(message: Message, name: str) -> list[tuple[str, str]]:
-    return [(shown(display), spec) for display, spec in getaddresses([message[name].replace("\r\n", "")])]
+    return [(shown(display), spec) for display, spec in read_addresses([message[name].replace("\r\n", "")])]
 
 
 @given(CONTENTS)
