@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,27 @@ from dispatcher.sources import load
 TRANSPORTS: dict[str, Callable[[Relay], Transport]] = {"smtp": SmtpTransport}
 
 
+class AttachmentPaths(Enum):
+    """Where a door reads attachments that are given by path."""
+
+    NOWHERE = "nowhere"  # a producer over Celery must not make us mail our files
+    SETTINGS = "settings"  # in DISPATCHER_ATTACHMENTS_DIRS
+    ANYWHERE = "anywhere"  # the command line reads its own user's files
+
+    def folders(self, settings: Settings) -> Sequence[Path] | None:
+        """As ``Attachments`` takes them."""
+        return {"nowhere": (), "settings": settings.attachments_dirs, "anywhere": None}[self.value]
+
+
 def build(
     settings: Settings | None = None,
     *,
-    folders: Sequence[Path] | None = (),
+    paths: AttachmentPaths = AttachmentPaths.SETTINGS,
     sink: EventSink | None = None,
     **overrides: Any,
 ) -> Dispatcher:
-    """A dispatcher by the settings. ``folders`` may hold attachments given by path: the settings' own when it is
-    left empty, anywhere when it is None. Raises ConfigurationError naming the setting."""
+    """A dispatcher by the settings. ``paths``: where this door reads attachments that are given by path.
+    Raises ConfigurationError naming the setting."""
     settings = settings or load(**overrides)
     writable(settings)
     return Dispatcher(
@@ -47,7 +60,7 @@ def build(
         queue=Doorbell(broker(settings)),
         blobs=FileBlobs(settings.blobs),
         templates=templates(settings).load,
-        attach=attachments(settings, settings.attachments_dirs if folders == () else folders),
+        attach=attachments(settings, paths.folders(settings)),
         transports=transports(settings),
         journal=MemoryJournal(),
         policy=policy(settings),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.errors import SubmissionError
@@ -10,6 +10,7 @@ from dispatcher.errors import SubmissionError
 MAX_KEY = 256
 MAX_TAGS, MAX_TAG = 32, 64
 MAX_METADATA_BYTES = 8192
+_YEARS = 1970, 2999
 
 _TEXT = (
     "template",
@@ -92,11 +93,13 @@ def instant(document: Mapping[str, Any], name: str) -> float | None:
         raise SubmissionError(name, f"{text!r} is no ISO 8601 time such as 2026-12-01T09:00:00+08:00") from None
     if moment.tzinfo is None:
         raise SubmissionError(name, f"{text!r} has no offset: write 2026-12-01T09:00:00+08:00 or end it in Z")
+    if not _YEARS[0] <= moment.year <= _YEARS[1]:
+        raise SubmissionError(name, f"{text!r} is out of range: {_YEARS[0]} to {_YEARS[1]}")
     return moment.timestamp()
 
 
 def iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment).astimezone().isoformat(timespec="seconds")
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def key_of(key: str | None) -> str | None:

@@ -26,13 +26,18 @@ def settled_as(current: State, wanted: State) -> State | None:
     """
     if current is State.IN_DOUBT and wanted in (State.DEFERRED, State.EXPIRED):
         wanted = State.QUEUED
-    return wanted if current in (State.LEASED, State.IN_DOUBT) and wanted in TRANSITIONS[current] else None
+    if current is State.QUEUED and wanted not in (State.SENT, State.BOUNCED):
+        return None  # the lease was ended, and what it could not send is queued already
+    owned = (State.LEASED, State.IN_DOUBT, State.QUEUED)
+    return wanted if current in owned and wanted in TRANSITIONS[current] else None
 
 
 def changeable(wanted: State) -> tuple[State, ...]:
     """The states that a person may change into this one; a lease is its worker's until it ends. Raises ValueError."""
     if wanted not in (State.CANCELLED, State.QUEUED, State.SENT, State.BOUNCED):
         raise ValueError(f"a delivery cannot be made {wanted} by hand")
+    if wanted in (State.SENT, State.BOUNCED):
+        return (State.IN_DOUBT,)
     return tuple(state for state in State if state is not State.LEASED and wanted in TRANSITIONS[state])
 
 

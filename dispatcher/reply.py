@@ -119,6 +119,7 @@ _TABLE = (
     _Row(ReplyClass.ACCOUNT, code=538),
     _Row(ReplyClass.ACCOUNT, enhanced="5.7.8"),
     _Row(ReplyClass.ACCOUNT, enhanced="5.7.9"),
+    _Row(ReplyClass.MESSAGE, enhanced="5.7.133"),  # a group that takes no mail from outside
     _Row(ReplyClass.ACCOUNT, text=_text(r"authentication (is )?required|authenticat\w+ first|\bauth first")),
     _Row(ReplyClass.ACCOUNT, text=_text(r"(your|sending|sender'?s?) account" + _STOPPED)),
     _Row(ReplyClass.ACCOUNT, text=_text(r"sending (is |has been )?(paused|suspended|disabled)|bad outbound sender")),
@@ -126,13 +127,17 @@ _TABLE = (
     _Row(ReplyClass.RATE, enhanced="5.4.5"),
     _Row(ReplyClass.MESSAGE, enhanced="5.3.4"),
     _Row(ReplyClass.MESSAGE, enhanced="5.2.3"),
+    _Row(ReplyClass.RECIPIENT, enhanced="5.2."),  # a mailbox that is full, or gets too much, is one mailbox
+    _Row(
+        ReplyClass.MESSAGE, text=_text(r"\b(size|attachments?)\W+(\w+\W+)?limit|too (large|big)\b|exceeds?.{1,20} size")
+    ),
     _Row(ReplyClass.RATE, text=_text(r"frequency limited|credits exceeded|tenant (has )?exceeded")),
     _Row(ReplyClass.RATE, text=_text(r"too many (messages|mails|connections|recipients this)")),
     _Row(ReplyClass.RATE, text=_text(r"quota (is |was )?exceeded for send|sending (rate|limit|quota) exceeded")),
     _Row(
         ReplyClass.RATE,
         text=_text(
-            r"\b(rate|frequency|sending|message(?!s?\W+(size|length))|hourly|daily|monthly)"
+            r"\b(rate|frequency|sending|hourly|daily|monthly)"
             r"\W+(\w+\W+){0,2}((over)?limit|quota|cap)\b"
         ),
     ),
@@ -146,7 +151,6 @@ _TABLE = (
     _Row(ReplyClass.MESSAGE, enhanced="5.1.7"),  # the sender's address, as is 5.1.8
     _Row(ReplyClass.MESSAGE, enhanced="5.1.8"),
     _Row(ReplyClass.RECIPIENT, enhanced="5.1."),
-    _Row(ReplyClass.RECIPIENT, enhanced="5.2."),
     _Row(ReplyClass.MESSAGE, enhanced="5.6."),
     _Row(ReplyClass.MESSAGE, enhanced="5.7."),
     _Row(ReplyClass.RELAY, code=502),  # out of step, or not spoken here: no mail can be to blame

@@ -1,11 +1,13 @@
 """What becomes of a delivery after a result: a pure decision, a value that sends and sleeps nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dispatcher.delivery import State
 from dispatcher.reply import NoReply, Phase, Reply, ReplyClass, Result, classify
 
 _REFUSED_RELAYING_SECONDS = 300.0
+_CLOSING = 421
+_DEEP = (Phase.RCPT, Phase.DATA, Phase.FINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,9 @@ def decide(  # noqa: PLR0911 - a table: one return per row
         return _again(State.DEFERRED, attempts, remaining, policy, luck)
     if kind in (ReplyClass.ACCOUNT, ReplyClass.RATE):
         return Decision(State.QUEUED, attempted=False, trouble=kind)
+    if kind is ReplyClass.RELAY and result.code == _CLOSING and result.phase in _DEEP:
+        # It may be this very mail that makes the relay close: an attempt is spent, and everybody else pauses.
+        return replace(_again(State.DEFERRED, attempts, remaining, policy, luck), trouble=kind)
     if kind is ReplyClass.RELAY:
         return _relay(result)
     return Decision(State.BOUNCED, attempted=True)
@@ -65,6 +70,6 @@ def _again(state: State, attempts: int, remaining: float, policy: RetryPolicy, l
 
 def _relay(reply: Reply) -> Decision:
     """A relay that will not relay for one recipient must not be stopped for all the others."""
-    if reply.phase is Phase.RCPT and reply.code != 421:  # noqa: PLR2004 - RFC 5321 reply code
+    if reply.phase is Phase.RCPT:
         return Decision(State.QUEUED, attempted=False, due_in=_REFUSED_RELAYING_SECONDS)
     return Decision(State.QUEUED, attempted=False, trouble=ReplyClass.RELAY)

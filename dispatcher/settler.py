@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from dispatcher.delivery import Settlement
-from dispatcher.errors import LedgerError
 from dispatcher.events import LedgerAway
 from dispatcher.interfaces import Clock, EventSink, Journal, Ledger
 
@@ -66,9 +65,9 @@ class Settler:
                 token, settlements = next(iter(group.items()))
                 try:
                     self._ledger.settle(token, settlements)
-                except LedgerError as error:
+                except Exception as error:  # noqa: BLE001 - whatever it was, a known reply must not be forgotten
                     self._keep(group)
-                    self._sink(LedgerAway(str(error), self._count))
+                    self._sink(LedgerAway(f"{type(error).__name__}: {error}", self._count))
                     return False
                 del group[token]
                 self._journal.settled({s.message for s in settlements})
@@ -94,9 +93,15 @@ class Settler:
             self._wait(LOOK_SECONDS, lambda: self._count > 0)
             self._wait(self._seconds, lambda: not 0 < self._count < GROUP)  # for the group to fill
             if not self._count:
-                self._idle()
+                self._look()
             elif not self.flush():
                 self._wait(AWAY_SECONDS, lambda: False)
+
+    def _look(self) -> None:
+        try:
+            self._idle()
+        except Exception as error:  # noqa: BLE001 - this thread must outlive whatever it meets
+            self._sink(LedgerAway(f"sweep: {type(error).__name__}: {error}", 0))
 
     def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
         with self._changed:

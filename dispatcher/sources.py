@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
@@ -73,8 +74,16 @@ def _secret_files(named: str | None) -> dict[str, str]:
     for path in folder.iterdir():
         name = path.name.upper()
         if path.is_file() and not path.name.startswith("."):
-            found[name if name.startswith(PREFIX) else PREFIX + name] = path.read_text(encoding="utf-8").strip()
+            found[name if name.startswith(PREFIX) else PREFIX + name] = _secret(path)
     return found
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ConfigurationError(str(path), f"cannot be read: {reason}") from None
 
 
 class _Environment(EnvSettingsSource):
@@ -154,6 +163,7 @@ def _check_urls(settings: Settings) -> None:
         scheme = settings.broker_url.get_secret_value().partition("://")[0]
         if scheme not in ("redis", "rediss", "redis+socket"):
             raise ConfigurationError("DISPATCHER_BROKER_URL", f"unknown scheme {scheme!r}: use redis:// or rediss://")
+        _check_broker(settings.broker_url.get_secret_value())
     if not settings.ledger.startswith(("sqlite:///", "postgresql+psycopg://")):
         scheme = settings.ledger.partition("://")[0]
         raise ConfigurationError(
@@ -162,3 +172,16 @@ def _check_urls(settings: Settings) -> None:
         )
     if settings.blobs_url is not None and not settings.blobs_url.startswith("file:"):
         raise ConfigurationError("DISPATCHER_BLOBS_URL", "only file:FOLDER is part of this version")
+
+
+def _check_broker(url: str) -> None:
+    # urllib's own sentence quotes what it could not read, which may be half a password: hence "from None".
+    try:
+        parts = urlsplit(url)
+        sound = parts.port is None or parts.port > 0
+    except ValueError:
+        sound = False
+    if not sound or "@" in parts.path:
+        raise ConfigurationError("DISPATCHER_BROKER_URL", "is not a URL like redis://:password@host:6379/0")
+    if parts.scheme != "redis+socket" and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
+        raise ConfigurationError("DISPATCHER_BROKER_URL", "ends in the number of a database, such as /0")

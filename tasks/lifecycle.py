@@ -25,9 +25,9 @@ def current() -> "Dispatcher":
     """This process' dispatcher, made after its fork; its settler runs. Raises ConfigurationError, LedgerUnavailable."""
     pid = os.getpid()
     if pid not in _mine:
-        from dispatcher.bootstrap import build  # noqa: PLC0415 - 30 MB that only the children need
+        from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - 30 MB that only the children need
 
-        dispatcher = build(settings)
+        dispatcher = build(settings, paths=AttachmentPaths.NOWHERE)
         dispatcher.settler.start()
         _mine.clear()
         _mine[pid] = dispatcher

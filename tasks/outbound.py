@@ -11,7 +11,7 @@ from celery.exceptions import Reject
 from dispatcher.adapters.celery import DELIVER, SUBMIT, SWEEP
 from dispatcher.adapters.redis import Broker
 from dispatcher.delivery import Lane
-from dispatcher.errors import LedgerError, SubmissionError
+from dispatcher.errors import ConfigurationError, LedgerError, SubmissionError
 
 from .app import app
 from .lifecycle import current, stopping
@@ -45,12 +45,26 @@ def submit(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> str:
     killed = strikes.strike(task) - 1
     try:
         return _take_in(task, killed, args, kwargs)
-    except LedgerError as error:
+    except (LedgerError, ConfigurationError) as error:
         _log.error("the ledger is away: the submission goes back to its queue", task=task, reason=str(error))
-        _wait()
-        raise Reject(str(error), requeue=True) from None
+    except Exception as error:  # noqa: BLE001 - a fault of ours: late acknowledgement would drop the mail with it
+        _log.exception("the submission cannot be taken in", task=task)
+        if _kept(task, args, kwargs, error):
+            return "rejected"
     finally:
         strikes.forgive(task)
+    _wait()
+    raise Reject("not taken in", requeue=True)
+
+
+def _kept(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> bool:
+    """Keep what stumbled over a fault of ours; False while the ledger is away."""
+    fault = SubmissionError("", f"unexpected {type(error).__name__}: {error}")
+    try:
+        current().keep_reject({"args": args, "kwargs": kwargs}, door="task", reference=task, producer="", error=fault)
+    except (LedgerError, ConfigurationError):
+        return False
+    return True
 
 
 def _take_in(task: str, killed: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -54,13 +54,15 @@ class Attachments:
         else:
             candidates = [folder / text for folder in self._folders]
         for candidate in candidates:
-            path = candidate.resolve()
-            if self._folders is not None and not any(path.is_relative_to(folder) for folder in self._folders):
+            try:
+                path = candidate.resolve()
+                inside = self._folders is None or any(path.is_relative_to(folder) for folder in self._folders)
+                if inside and path.is_file():
+                    return path
+            except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or links in a circle
                 continue
-            if path.is_file():
-                return path
-        inside = "" if self._folders is None else " inside DISPATCHER_ATTACHMENTS_DIRS"
-        raise SubmissionError(at, f"no file {text!r}{inside}")
+        where = "" if self._folders is None else " inside DISPATCHER_ATTACHMENTS_DIRS"
+        raise SubmissionError(at, f"no file {text!r}{where}")
 
     def _read(self, path: Path, at: str) -> Blob:
         try:

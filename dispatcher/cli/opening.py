@@ -42,11 +42,12 @@ def duration_of(text: str) -> float:
 
 
 @contextmanager
-def opened(settings: "Settings | None" = None, *, folders: Sequence[Path] | None = ()) -> Iterator["Dispatcher"]:
-    """A dispatcher by the settings; see ``bootstrap.build`` for ``folders``."""
-    from dispatcher.bootstrap import build  # noqa: PLC0415 - half a second of imports that --help does not need
+def opened(settings: "Settings | None" = None, *, own_files: bool = False) -> Iterator["Dispatcher"]:
+    """A dispatcher by the settings; ``own_files``: attachments may be any file that this user can read."""
+    from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - half a second that --help does not need
 
-    dispatcher = build(settings or settings_of_user(), folders=folders)
+    paths = AttachmentPaths.ANYWHERE if own_files else AttachmentPaths.SETTINGS
+    dispatcher = build(settings or settings_of_user(), paths=paths)
     with dispatcher:
         yield dispatcher
 

@@ -87,7 +87,7 @@ def send(  # noqa: PLR0917 - a mail has many parts, and each is an option
         "send_at": None if at is None else datetime.fromtimestamp(moment(at, "--at"), UTC).isoformat(),
     }  # fmt: skip
     settings = settings_of_user()
-    with opened(settings, folders=None) as dispatcher:
+    with opened(settings, own_files=True) as dispatcher:
         receipt = dispatcher.submit({name: value for name, value in mail.items() if value is not None})
         if not as_json:
             _show(receipt)

@@ -46,7 +46,7 @@ def submit(
         lines, size = _open(file, stack)
         report = stack.enter_context(_Report("-" if file == "-" else file, rejects, size))
         # The folders that the settings name, if they name any: the lines may be another's work than this user's.
-        dispatcher = stack.enter_context(opened(settings, folders=settings.attachments_dirs or None))
+        dispatcher = stack.enter_context(opened(settings, own_files=not settings.attachments_dirs))
         for group in _groups(lines, report):
             _accept(dispatcher, group, report, totals)
         if totals["accepted"]:
@@ -145,6 +145,8 @@ class _Report:
 
     def __enter__(self) -> Self:
         if self._path is not None:
+            if self._path.exists() and Path(self.file).exists() and self._path.samefile(self.file):
+                raise ConfigurationError("--rejects", f"{self._path} is the file that is submitted; name another one")
             try:
                 self._kept = self._path.open("w", encoding="utf-8")
             except OSError as error:

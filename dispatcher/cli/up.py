@@ -31,7 +31,7 @@ _BROKER_SECONDS = 60.0  # reading a large queue back from disk takes its time
 _READY_SECONDS = "30"
 _LOOK_SECONDS = 0.1
 _SELF = (sys.executable, "-c", "from dispatcher.cli import main; main()")
-_PASSWORD = re.compile(r"(?<=:)[^:@/]+(?=@)")
+_PASSWORD = re.compile(r"(?<=:)[^/?#]*(?=@[^@/]*)|(?<=password=)[^&]+")
 
 
 def up(

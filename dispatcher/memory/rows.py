@@ -143,7 +143,7 @@ class DeliveryRow:
         else:
             event = AttemptRecord(now, State.IN_DOUBT, attempted=False, text=LEASE_ENDED)
         self.become(state, event, now)
-        if state is State.IN_DOUBT:
+        if state in (State.IN_DOUBT, State.QUEUED):
             self.token = token
         if state is State.QUEUED:
             self.due_at = now

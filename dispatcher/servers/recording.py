@@ -3,6 +3,7 @@
 import base64
 import email
 import email.policy
+import fcntl
 import hashlib
 import json
 import os
@@ -68,6 +69,7 @@ class Recording:
     """
 
     def __init__(self, path: Path | None, *, fsync: bool = False) -> None:
+        """Raises BlockingIOError when another recording is being made into that file."""
         self._path, self._fsync = path, fsync
         self._lines: list[bytes] = []
         self._file = -1 if path is None else _open_to_append(path)
@@ -77,17 +79,22 @@ class Recording:
         """Read a file that another process may be recording to."""
         with path.open("rb") as lines:
             for line in lines:
-                if line.endswith(b"\n"):  # else it is being written, or its writer was killed before it said 250
-                    yield Received.parse(line)
+                if not line.endswith(b"\n"):
+                    return  # it is being written, or its writer was killed before it said 250
+                yield Received.parse(line)
 
     def append(self, received: Received) -> None:
         """Write it down. When this returns, it survives the end of this process; with ``fsync`` that of the host."""
         if self._path is None:
             self._lines.append(received.line)
             return
-        rest = memoryview(received.line)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+        rest, size = memoryview(received.line), os.fstat(self._file).st_size
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:  # a full disk: no half line may stay, since the next one would be glued to it
+            os.ftruncate(self._file, size)
+            raise
         if self._fsync:
             os.fsync(self._file)
 
@@ -105,6 +112,11 @@ class Recording:
 
 def _open_to_append(path: Path) -> int:
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two writers would cut off each other's last line
+    except BlockingIOError:
+        os.close(file)
+        raise
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":
         # A line that was cut off by the end of its writer was never answered; the next one must not be glued to it.

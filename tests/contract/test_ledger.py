@@ -471,7 +471,6 @@ def test_a_lease_that_ended_with_its_worker_is_sent_again(kept: Kept) -> None:
     kept.age(31)
     assert kept.ledger.reclaim() == 2
     assert kept.ledger.reclaim() == 0
-    assert settle(kept.ledger, dead) == 0
     found = one(kept.ledger, receipt.recipients[0].id)
     assert (found.state, found.attempts) == (State.QUEUED, 0)
     assert [(event.state, event.attempted, event.text) for event in found.history] == [
@@ -480,6 +479,18 @@ def test_a_lease_that_ended_with_its_worker_is_sent_again(kept: Kept) -> None:
     (again,) = lease(kept.ledger).messages
     assert again.id == dead.messages[0].id
     assert again.public_id == dead.messages[0].public_id
+    assert settle(kept.ledger, dead) == 0
+
+
+def test_a_known_reply_that_comes_after_the_end_of_its_lease_still_counts(kept: Kept) -> None:
+    receipt = add(kept.ledger, accepted())
+    late = lease(kept.ledger, seconds=30)
+    kept.age(31)
+    assert kept.ledger.reclaim() == 1
+    assert settle(kept.ledger, late, State.DEFERRED) == 0
+    assert settle(kept.ledger, late, State.SENT) == 1
+    assert one(kept.ledger, receipt.id).state is State.SENT
+    assert lease(kept.ledger).messages == ()
 
 
 def test_a_submission_that_asks_for_it_is_held_in_doubt(kept: Kept) -> None:

@@ -40,7 +40,7 @@ def test_a_path_inside_its_folder_is_stored_with_its_name_and_type(blobs: FileBl
     assert blobs.get(stored["blob"]) == b"%PDF-1.4"
 
 
-@pytest.mark.parametrize("path", ["../secret.txt", "link.txt", "gone.txt", "."])
+@pytest.mark.parametrize("path", ["../secret.txt", "link.txt", "gone.txt", ".", "a\0b", "x" * 300])
 def test_a_path_that_leads_out_is_no_file(blobs: FileBlobs, allowed: Path, path: str) -> None:
     error = refusal(Attachments(blobs, [allowed], 100), path=path)
     assert (error.field, error.reason) == (f"{AT}.path", f"no file {path!r} inside DISPATCHER_ATTACHMENTS_DIRS")

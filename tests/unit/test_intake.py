@@ -138,6 +138,7 @@ def test_the_python_values_and_the_json_are_the_same_submission() -> None:
         ({"if_in_doubt": "pray"}, "if_in_doubt", "resend, hold"),
         ({"send_at": "tomorrow"}, "send_at", "ISO 8601"),
         ({"send_at": "2026-12-01T09:00:00"}, "send_at", "no offset"),
+        ({"send_at": "0001-01-01T00:00:00Z"}, "send_at", "out of range"),
         ({"send_at": "2026-12-02T09:00:00Z", "expires_at": "2026-12-01T09:00:00Z"}, "expires_at", "not after"),
         ({"idempotency_key": ""}, "idempotency_key", "1 to 256"),
         ({"idempotency_key": "x" * 257}, "idempotency_key", "1 to 256"),

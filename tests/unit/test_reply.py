@@ -115,3 +115,19 @@ CLASSES = [
 def test_a_reply_is_classed_by_whom_it_is_about(kind: ReplyClass, phase: Phase, line: str) -> None:
     code, _, text = line.partition(" ")
     assert classify(Reply.parse(int(code), text, phase)) is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (552, b"Message exceeds size limit", ReplyClass.MESSAGE),
+        (552, b"5.2.2 message exceeds mailbox quota", ReplyClass.RECIPIENT),
+        (552, b"5.2.2 message quota exceeded", ReplyClass.RECIPIENT),
+        (554, b"5.7.1 Message exceeds attachment limit", ReplyClass.MESSAGE),
+        (550, b"5.2.1 Recipient exceeded daily message limit", ReplyClass.RECIPIENT),
+        (550, b"5.2.1 too many messages for this recipient", ReplyClass.RECIPIENT),
+        (550, b"5.7.133 SenderNotAuthenticatedForGroup; authentication required", ReplyClass.MESSAGE),
+    ],
+)
+def test_one_big_mail_or_full_mailbox_never_stops_the_relay(code: int, text: bytes, kind: ReplyClass) -> None:
+    assert classify(Reply.parse(code, text, Phase.RCPT)) is kind

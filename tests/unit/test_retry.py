@@ -32,6 +32,7 @@ def decided(result: Reply | NoReply, **changes: object) -> Decision:
         (Reply(550, "daily sending quota", "5.4.5", Phase.MAIL), State.QUEUED, False),
         (Reply(535, "credentials", "5.7.8", Phase.MAIL), State.QUEUED, False),
         (Reply(421, "closing", None, Phase.MAIL), State.QUEUED, False),
+        (Reply(421, "closing", None, Phase.FINAL), State.DEFERRED, True),
         (NoReply(Phase.RCPT, "closed"), State.DEFERRED, True),
         (NoReply(Phase.DATA, "closed"), State.DEFERRED, True),
         (NoReply(Phase.FINAL, "timed out"), State.QUEUED, True),
@@ -47,7 +48,8 @@ def test_each_result_leads_to_its_state(result: Reply | NoReply, state: State, a
     [
         (Reply(550, "daily sending quota", "5.4.5", Phase.MAIL), ReplyClass.RATE),
         (Reply(535, "credentials", "5.7.8", Phase.MAIL), ReplyClass.ACCOUNT),
-        (Reply(421, "closing", None, Phase.RCPT), ReplyClass.RELAY),
+        (Reply(421, "closing", None, Phase.MAIL), ReplyClass.RELAY),
+        (Reply(421, "closing", None, Phase.FINAL), ReplyClass.RELAY),
         (Reply(250, "ok"), None),
         (Reply(550, "no such user", "5.1.1", Phase.RCPT), None),
         (Reply(451, "later"), None),

@@ -76,7 +76,7 @@ def test_while_the_ledger_is_away_outcomes_wait_in_their_order_and_are_told_of()
     assert not mine.flush()
     mine.add("a", sent(2))
     assert not mine.flush()
-    assert told == [LedgerAway("gone fishing", 1), LedgerAway("gone fishing", 2)]
+    assert told == [LedgerAway("LedgerUnavailable: gone fishing", n) for n in (1, 2)]
     ledger.away.clear()
     assert mine.flush()
     assert ledger.groups == [("a", [1, 2])]
@@ -106,3 +106,17 @@ def test_closing_settles_what_is_left_and_says_when_it_could_not() -> None:
     other = settler(away)
     other.add("a", sent(1))
     assert not other.close()
+
+
+def test_the_thread_outlives_a_look_that_fails() -> None:
+    ledger, told = Recorder(), list[Event]()
+
+    def look() -> None:
+        raise OSError("broken")
+
+    mine = Settler(ledger, MemoryJournal(), SystemClock(), seconds=0.01, idle=look, sink=told.append)
+    mine.start()
+    wait_for(lambda: told, 10)
+    mine.add("a", sent(1))
+    wait_for(lambda: ledger.groups, 10)
+    assert mine.close()

@@ -189,7 +189,8 @@ def _end(tx: Transaction, rows: Sequence[AnyRow]) -> None:
     unknown = timeline.last(State.IN_DOUBT, tx.now, text=LEASE_ENDED)
     hopeless = timeline.last(State.INVALID, tx.now, text=KILLED_ITS_WORKER)
     crashes = deliveries.c.crashes + 1
-    timeline.change(tx, going[State.QUEUED], State.QUEUED, unknown, due_at=tx.now, crashes=crashes)
+    # The token stays, so that a reply which its worker still knows is taken, as long as nobody has leased it again.
+    kept = {"token": deliveries.c.token, "crashes": crashes}
+    timeline.change(tx, going[State.QUEUED], State.QUEUED, unknown, due_at=tx.now, **kept)
     timeline.change(tx, going[State.INVALID], State.INVALID, hopeless, crashes=crashes)
-    # The token stays, so that a reply which its worker still knows is taken.
-    timeline.change(tx, going[State.IN_DOUBT], State.IN_DOUBT, unknown, token=deliveries.c.token, crashes=crashes)
+    timeline.change(tx, going[State.IN_DOUBT], State.IN_DOUBT, unknown, **kept)
