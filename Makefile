@@ -14,7 +14,7 @@ test: $(STAMP)
 	$(RUN) -m pytest tests $(ARGS)
 
 test-fast: $(STAMP)
-	$(RUN) -m pytest tests/unit tests/contract -m "not server and not slow" $(ARGS)
+	$(RUN) -m pytest tests/unit tests/contract -m "not server and not slow" -n auto $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check
