@@ -54,10 +54,19 @@ def check_shape(document: Mapping[str, Any], known: frozenset[str], at: str) -> 
 def check_json(document: Mapping[str, Any]) -> None:
     try:
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
+        for name, value in document.items():  # only now, since it is rare: which one is it?
+            _check_value(name, value)
+        raise
+
+
+def _check_value(name: str, value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
-        raise SubmissionError("", "holds half of a surrogate pair, which is no text") from None
+        raise SubmissionError(name, "is not UTF-8: it holds half of a surrogate pair") from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise SubmissionError("", f"cannot be written as JSON: {error}") from None
+        raise SubmissionError(name, f"cannot be written as JSON: {error}") from None
 
 
 def require(value: Any, kind: type | tuple[type, ...], at: str, what: str) -> None:

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
-from dispatcher.errors import ConfigurationError
+from dispatcher.address import parse
+from dispatcher.errors import ConfigurationError, SubmissionError
 from dispatcher.settings import PREFIX, Settings
 
 # Read by the command line, the tests and this module itself; not settings of the dispatcher.
@@ -48,6 +49,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     except ValidationError as error:
         raise _readable(error, env) from None
     _check_urls(settings)
+    _check_sender(settings, env)
     settings.relay_table()
     return settings
 
@@ -156,6 +158,15 @@ def _readable(error: ValidationError, env: Mapping[str, str]) -> ConfigurationEr
     if fault["type"] == "extra_forbidden":
         reason = "unknown setting"
     return ConfigurationError(setting, reason)
+
+
+def _check_sender(settings: Settings, env: Mapping[str, str]) -> None:
+    if settings.sender is not None:
+        name = "DISPATCHER_FROM" if "DISPATCHER_FROM" in env else "from"
+        try:
+            parse(settings.sender, name)
+        except SubmissionError as error:
+            raise ConfigurationError(name, error.reason) from None
 
 
 def _check_urls(settings: Settings) -> None:

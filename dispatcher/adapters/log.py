@@ -41,7 +41,17 @@ def configure(form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for noisy in ("amqp", "kombu", "celery.beat", "celery.redirected", "mail.log"):
+    # What a task did stands in the attempts' own lines; a bell that rings every two seconds would bury them.
+    for noisy in (
+        "celery.worker.strategy",
+        "celery.app.trace",
+        "alembic",
+        "amqp",
+        "kombu",
+        "celery.beat",
+        "celery.redirected",
+        "mail.log",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

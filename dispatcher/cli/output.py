@@ -67,7 +67,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
 
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        shown.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
+        whole = column in _WHOLE  # an id that is broken into two lines cannot be copied
+        shown.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         shown.add_row(*(Text("" if cell is None else printable(str(cell)), style=_style(cell)) for cell in row))
     screen = console()
@@ -84,8 +85,28 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 _NUMBERS = frozenset(
-    {"accepted", "waiting", "tasks", "deferred", "oldest", "sent", "attempts", "mails", "attachments", "pid", "count"}
+    {
+        "accepted",
+        "waiting",
+        "tasks",
+        "deferred",
+        "oldest",
+        "sent",
+        "attempts",
+        "mails",
+        "attachments",
+        "pid",
+        "count",
+        "queued",
+        "leased",
+        "in doubt",
+        "invalid",
+        "expired",
+        "cancelled",
+        "bounced",
+    }
 )
+_WHOLE = frozenset({"id", "delivery", "submission", "reference"})
 _STYLES = {
     "sent": "green", "ok": "green", "yes": "green", "bounced": "red", "expired": "red", "invalid": "red",
     "fail": "red", "no": "red", "deferred": "yellow", "in_doubt": "yellow", "warn": "yellow",

@@ -132,9 +132,16 @@ def _settled(
     ledger = dispatcher.ledger
     until = None if timeout is None else time.monotonic() + timeout
     late = "not settled yet" + (", and no worker serves this ledger" if unserved else "")
-    patiently(lambda: not LIVE & set(ledger.submission(receipt.id).states), until, late, pause=0.05)
+    try:
+        patiently(lambda: not LIVE & set(ledger.submission(receipt.id).states), until, late, pause=0.05)
+    except typer.Exit:
+        for pause in ledger.pauses():
+            note(f"dispatcher: {pause.kind} {pause.name} is paused: {pause.reason}")
+        raise
     for record in ledger.find(Selector(ids=(receipt.id,), limit=_NOT_SENT_SHOWN)):
-        if record.state is not State.SENT:
+        if record.state is State.SENT:
+            note(f"dispatcher: {record.rcpt}: sent")
+        else:
             reply = " ".join(filter(None, (str(record.code or ""), record.enhanced, record.text)))
             note(f"dispatcher: {record.rcpt}: {record.state}: {reply}")
     return ledger.submission(receipt.id).states

@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from dispatcher.cli.exits import OUT_OF_REACH
 from dispatcher.cli.opening import opened_ledger, settings_of_user
 from dispatcher.cli.output import Json, document, duration, line, table, when
 from dispatcher.delivery import Lane, State
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
     from dispatcher.interfaces import Ledger
     from dispatcher.settings import Settings
 
+_OUT_OF_REACH = "out of reach"
 _SHOWN = (
     State.QUEUED,
     State.DEFERRED,
@@ -25,7 +29,8 @@ _SHOWN = (
 def status(as_json: Json = False) -> None:
     """Show how things stand.
 
-    Workers, lanes, counts by state, the oldest waiting age, relays, rejects and what is paused.
+    Workers, lanes, counts by state, the oldest waiting age, relays, rejects and what is paused. Exit 3 when the broker
+    is out of reach: mail is accepted all the same, and waits.
     """
     settings = settings_of_user()
     with opened_ledger(settings) as ledger:
@@ -34,6 +39,8 @@ def status(as_json: Json = False) -> None:
         document(found)
     else:
         _show(found)
+    if found["broker"] == _OUT_OF_REACH:
+        raise typer.Exit(OUT_OF_REACH)
 
 
 def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
@@ -66,7 +73,7 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
         broker.close()
     return {
         "stack": None if stack is None else {name: value for name, value in stack.items() if name != "broker_url"},
-        "broker": "reachable" if workers is not None else "out of reach" if url else "none",
+        "broker": "reachable" if workers is not None else _OUT_OF_REACH if url else "none",
         "workers": workers or {},
         "accepted": totals.accepted,
         "states": {
@@ -100,10 +107,11 @@ def _show(found: dict[str, Any]) -> None:
         ("relay", "where", "paused"),
         [(name, relay["where"], relay["paused"]) for name, relay in found["relays"].items()],
     )
-    table(
-        ("paused", "name", "until", "reason"),
-        [(pause.kind, pause.name, when(pause.until) or "lifted by hand", pause.reason) for pause in found["pauses"]],
-    )
+    if pauses := found["pauses"]:
+        table(
+            ("paused", "name", "until", "reason"),
+            [(pause.kind, pause.name, when(pause.until) or "lifted by hand", pause.reason) for pause in pauses],
+        )
     line(f"accepted: {found['accepted']:,} · scheduled: {found['scheduled']:,} · rejects: {found['rejects']:,}")
 
 

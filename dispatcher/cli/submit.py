@@ -11,8 +11,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from dispatcher.cli.exits import INTERRUPTED
 from dispatcher.cli.opening import opened, settings_of_user, warn_if_unserved
-from dispatcher.cli.output import Json, console, document, json_line, line, printable
+from dispatcher.cli.output import Json, console, document, json_line, line, note, printable
 from dispatcher.errors import ConfigurationError, LedgerUnavailable, SubmissionError
 
 if TYPE_CHECKING:
@@ -47,8 +48,13 @@ def submit(
         report = stack.enter_context(_Report("-" if file == "-" else file, rejects, size))
         # The folders that the settings name, if they name any: the lines may be another's work than this user's.
         dispatcher = stack.enter_context(opened(settings, own_files=not settings.attachments_dirs))
-        for group in _groups(lines, report):
-            _accept(dispatcher, group, report, totals)
+        try:
+            for group in _groups(lines, report):
+                _accept(dispatcher, group, report, totals)
+        except KeyboardInterrupt:
+            done = f"accepted {totals['accepted']:,} · duplicate {totals['duplicate']:,} · rejected {report.rejected:,}"
+            note(f"dispatcher: interrupted after {done}; what has an idempotency_key can be submitted again")
+            raise typer.Exit(INTERRUPTED) from None
         if totals["accepted"]:
             warn_if_unserved(dispatcher, settings)
     totals["rejected"] = report.rejected
@@ -148,7 +154,7 @@ class _Report:
             if self._path.exists() and Path(self.file).exists() and self._path.samefile(self.file):
                 raise ConfigurationError("--rejects", f"{self._path} is the file that is submitted; name another one")
             try:
-                self._kept = self._path.open("w", encoding="utf-8")
+                self._kept = self._path.open("w", encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 raise ConfigurationError("--rejects", f"cannot write {self._path}: {error.strerror}") from None
         if sys.stderr.isatty():

@@ -39,6 +39,9 @@ def wait(
     settings = settings_of_user()
     until = None if timeout is None else time.monotonic() + timeout
     if ready:
+        from dispatcher.adapters.runtime import writable  # noqa: PLC0415 - --help needs none of it
+
+        writable(settings)  # a folder that no stack can run on will never be ready
         patiently(lambda: _ready(settings), until, "the stack is not ready", pause=0.1)
         document({"ready": True}) if as_json else None
         return

@@ -16,6 +16,7 @@ import pytest
 from typer.main import get_command
 
 from dispatcher.cli import app
+from tests.servers import free_port
 
 COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 ORDER: dict[str, Any] = {
@@ -582,3 +583,39 @@ def test_tables_have_heads_on_a_terminal_and_tabs_in_a_pipe(cli: Cli) -> None:
         os.close(ours)
     assert b"last reply" in seen
     assert "─".encode() in seen
+
+
+def test_half_a_surrogate_pair_is_rejected_kept_and_the_rest_goes_on(cli: Cli) -> None:
+    good = {"to": ["a@example.com"], "subject": "Hi", "text": "x"}
+    file = cli.lines({**good, "subject": "\ud800"}, good)
+    done = cli("submit", file, "--rejects", "bad.jsonl")
+    assert done.returncode == 1
+    assert errors(done) == [f"{file}:1: subject: is not UTF-8: it holds half of a surrogate pair"]
+    assert "accepted 1 · duplicate 0 · rejected 1" in done.stdout
+    assert '"field": "subject"' in (cli.folder / "bad.jsonl").read_text(encoding="utf-8")
+
+
+def test_rejects_never_overwrite_what_is_submitted(cli: Cli) -> None:
+    file = cli.lines({"to": ["a@example.com"], "subject": "Hi", "text": "x"})
+    before = (cli.folder / file).read_bytes()
+    done = cli("submit", file, "--rejects", file)
+    assert done.returncode == 2
+    assert "is the file that is submitted" in done.stderr
+    assert (cli.folder / file).read_bytes() == before
+
+
+def test_a_sender_in_the_settings_is_checked_when_they_are_read(cli: Cli) -> None:
+    done = cli("status", DISPATCHER_FROM="garbage")
+    assert done.returncode == 2
+    assert done.stderr.startswith("dispatcher: DISPATCHER_FROM: ")
+
+
+def test_status_says_that_the_broker_is_out_of_reach(cli: Cli) -> None:
+    done = cli("status", DISPATCHER_BROKER_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert (done.returncode, "broker: out of reach" in done.stdout) == (3, True)
+
+
+def test_a_broker_url_with_a_typo_is_one_line_and_exit_2(cli: Cli) -> None:
+    done = cli("status", DISPATCHER_BROKER_URL="redis://:secret@localhost:63x9/0")
+    assert done.returncode == 2
+    assert errors(done) == ["dispatcher: DISPATCHER_BROKER_URL: is not a URL like redis://:password@host:6379/0"]

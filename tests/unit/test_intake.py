@@ -152,8 +152,8 @@ def test_the_python_values_and_the_json_are_the_same_submission() -> None:
         ({"attachments": [{"filename": "a"}]}, "attachments[0]", "exactly one"),
         ({"attachments": [{"content": "x", "colour": "red"}]}, "attachments[0].colour", "unknown field"),
         ({"recipients": [{"to": "b@example.com"}]}, "to", "not both"),
-        ({"data": {"name": "\ud800"}}, "", "surrogate"),
-        ({"metadata": {"x": float("nan")}}, "", "JSON"),
+        ({"data": {"name": "\ud800"}}, "data", "surrogate"),
+        ({"metadata": {"x": float("nan")}}, "metadata", "JSON"),
     ],
 )
 def test_a_fault_is_named_by_its_field(changes: dict[str, Any], field: str, reason: str) -> None:
