@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -23,6 +24,7 @@ app = Celery("erp", broker=sys.argv[1])
 for document in json.load(sys.stdin):
     print(app.send_task("mail.submit", kwargs={"submission": document}, queue="mail.intake").id)
 """
+AWAY_SECONDS = 20.0
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(300)]
 
 
@@ -97,6 +99,7 @@ def test_mail_handed_over_while_the_ledger_is_away_and_a_child_is_killed_is_acce
     stack: Stack, producer: Path, record: Path, own_postgres: Postgres
 ) -> None:
     own_postgres.stop()
+    back = time.monotonic() + AWAY_SECONDS
     hand_over(stack, producer, *[MAIL % f"buyer{n}" for n in range(5)])
     intake = member(stack, "mail.intake")
     wait_for(lambda: "goes back to its queue" in stack.log(), 20)
@@ -105,6 +108,7 @@ def test_mail_handed_over_while_the_ledger_is_away_and_a_child_is_killed_is_acce
     wait_for(lambda: first not in children(intake) and children(intake), 20)
     seen = stack.log().count("goes back to its queue")
     wait_for(lambda: stack.log().count("goes back to its queue") > seen + 4, 30)
+    wait_for(lambda: time.monotonic() >= back, AWAY_SECONDS)
     own_postgres.start()
     wait_for(lambda: len(orders.read(record)) >= 5, 150)  # a task lost by its worker comes back after 120 s at most
     assert stack.run("wait", "--idle", "--timeout", "60").returncode == 0
