@@ -1,7 +1,7 @@
 """From what the ledger keeps to the bytes on the wire: the same message gives the same bytes at every attempt."""
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from dispatcher import mime, render
@@ -10,13 +10,34 @@ from dispatcher.delivery import LeasedMessage
 from dispatcher.mail import Message
 from dispatcher.render import Rendered, Template
 
+KEPT_BYTES = 32 * 1024 * 1024
 
-@dataclass(frozen=True, slots=True)
+
 class Sources:
-    """Where the parts of a message come from: a template by its digest, an attachment's bytes by its blob id."""
+    """Where the parts of a message come from: a template by its digest, an attachment's bytes by its blob id.
 
-    template: Callable[[str], Template]
-    blob: Callable[[str], bytes]
+    The attachments that were asked for last are kept as they stand in a mail, up to ``KEPT_BYTES``: the same file may
+    go to thousands, and neither its way here nor its encoding need be paid for each. Threads may share it.
+    """
+
+    def __init__(self, template: Callable[[str], Template], blob: Callable[[str], bytes]) -> None:
+        self.template, self._blob = template, blob
+        self._kept: dict[str, bytes] = {}  # the one that was asked for last is the last
+        self._lock = threading.Lock()
+
+    def encoded(self, blob: str) -> bytes:
+        """An attachment in base64, with its line ends."""
+        with self._lock:
+            found = self._kept.pop(blob, None)
+            if found is not None:
+                self._kept[blob] = found
+                return found
+        made = mime.encode(self._blob(blob))
+        with self._lock:
+            self._kept[blob] = made
+            while sum(map(len, self._kept.values())) > KEPT_BYTES:
+                del self._kept[next(iter(self._kept))]
+        return made
 
 
 def fingerprint() -> str:
@@ -68,8 +89,9 @@ def _render(leased: LeasedMessage, sources: Sources) -> Rendered:
 
 def _part(attachment: Mapping[str, Any], sources: Sources) -> mime.Part:
     return mime.Part(
-        content=sources.blob(attachment["blob"]),
+        content=b"",
         content_type=attachment["content_type"],
         filename=attachment.get("filename"),
         content_id=attachment.get("content_id"),
+        encoded=sources.encoded(attachment["blob"]),
     )

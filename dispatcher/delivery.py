@@ -134,14 +134,20 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which deliveries a person means. All that is given must hold; empty means any."""
+    """Which deliveries a person means. All that is given must hold; empty means any.
+
+    ``relay`` is the one that was asked for; ``wiped``: whether sensitive data was forgotten when they were settled.
+    """
 
     ids: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     to: str | None = None
     tag: str | None = None
     key: str | None = None
+    producer: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     since: float | None = None
     lane: Lane | None = None
+    relay: str | None = None
+    wiped: bool | None = None
     limit: int | None = field(default=None)

@@ -1,14 +1,18 @@
 """The seams: what the use cases ask of the outside world. Each has a real adapter and a fake in ``testing``;
 one contract suite under ``tests/contract`` runs on both."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.mail import Accepted, Blob, Message, Receipt
-from dispatcher.records import DeliveryRecord, Pause, Reject, SubmissionRecord, Totals
+from dispatcher.rate import Grant, Rate, Usage
+from dispatcher.records import Act, DeliveryRecord, Pause, Publication, Reject, Retired, SubmissionRecord, Totals
+from dispatcher.relay import Relay
 from dispatcher.reply import Outcome, Result
+from dispatcher.retention import Retention
+from dispatcher.template import TemplateVersion
 
 
 class Clock(Protocol):
@@ -56,6 +60,10 @@ class Transport(Protocol):
         """
         ...
 
+    def tend(self) -> None:
+        """Call it every few seconds, from any thread: close idle connections that are too old or wanted elsewhere."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -71,6 +79,54 @@ class Queue(Protocol):
         ...
 
 
+class RateLimiter(Protocol):
+    """The limits of relays, over all workers. It never waits, and never raises: when what it shares is out of reach,
+    each process goes by a share of its own."""
+
+    def limits(self, relays: Mapping[str, Relay]) -> None:
+        """Go by the rates and connections of these from now on."""
+        ...
+
+    def rate(self, relay: str) -> Rate:
+        """What it goes by; empty for a relay without a rate, and for one that it was not told of."""
+        ...
+
+    def take(self, relay: str, wanted: int, each: int = 1) -> Grant:
+        """Slots for up to ``wanted`` messages of ``each`` recipients, in all windows or none; without a rate all."""
+        ...
+
+    def give_back(self, relay: str, slots: Sequence[float], each: int = 1) -> None:
+        """Slots, by the limiter's clock, that were not used, so that others may have them. Costs no call."""
+        ...
+
+    def enter(self, relay: str) -> float:
+        """Before a connection is opened: 0 if it may be, else the seconds after which to ask again."""
+        ...
+
+    def leave(self, relay: str) -> None:
+        """After a connection was closed, or could not be opened."""
+        ...
+
+    def crowded(self, relay: str) -> int:
+        """The relay refused a connection while others are open: allow no more than those for some minutes. Returns how
+        many those are over all workers; 0 when there are none, and it is no crowd that the relay complains of."""
+        ...
+
+    def wanted(self, relay: str) -> bool:
+        """Whether somebody waits for a connection, so that an idle one should be closed rather than kept."""
+        ...
+
+    def keep(self) -> None:
+        """Call it every few seconds: this process lives, and so do its connections."""
+        ...
+
+    def usage(self) -> Mapping[str, Usage]:
+        """By relay, for ``status``."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Blobs(Protocol):
     """Attachments by content: the SHA-256 of the bytes is the id, so the same file is stored once."""
 
@@ -82,8 +138,16 @@ class Blobs(Protocol):
         """Raises NotFound."""
         ...
 
-    def size(self, blob: str) -> int:
-        """In bytes. Raises NotFound."""
+    def touch(self, blob: str) -> Blob:
+        """The one that is stored under this id, as if it had been put again now. Raises NotFound."""
+        ...
+
+    def old(self, seconds: float, *, after: str = "", limit: int = 500) -> list[str]:
+        """Ids that were last put longer ago than that, in their order, from behind ``after``."""
+        ...
+
+    def remove(self, blob: str, seconds: float) -> bool:
+        """Remove it, unless it was put again since ``seconds`` ago; whether it is gone."""
         ...
 
 
@@ -103,12 +167,34 @@ class Ledger(Protocol):
         """The name and files of a version. Raises NotFound."""
         ...
 
+    def publish(self, versions: Sequence[TemplateVersion], actor: Actor) -> list[Publication]:
+        """Render new mail with these versions from now on; those that changed something. An act."""
+        ...
+
+    def publications(self) -> dict[str, Publication]:
+        """The published version of each template that has one."""
+        ...
+
+    def template_versions(self, name: str) -> list[tuple[str, float]]:
+        """The versions of a template that are kept, newest first: digest, and when it was first kept."""
+        ...
+
     # -- delivering
-    def lease(self, lane: Lane, *, limit: int, seconds: float, owner: str, messages: Sequence[int] = ()) -> Lease:
+    def lease(
+        self,
+        lane: Lane,
+        *,
+        limit: int,
+        seconds: float,
+        owner: str,
+        messages: Sequence[int] = (),
+        avoid: Collection[str | None] = (),
+    ) -> Lease:
         """Take up to ``limit`` due messages, those named first, then whatever is due longest.
 
         A message is taken with all its recipients that are due. What is past its lifetime becomes expired instead;
-        what a pause covers stays. Two callers never get the same delivery.
+        what a pause covers stays, and so does what asks for a relay in ``avoid`` (None there: what asks for none). A
+        half-open relay is the caller's to avoid. Two callers never get the same delivery.
         """
         ...
 
@@ -125,13 +211,30 @@ class Ledger(Protocol):
         submission's ``if_in_doubt``: back to queued, or held in doubt. How many deliveries."""
         ...
 
-    def due(self, lane: Lane, limit: int) -> int:
-        """How many deliveries are due now and not paused, counted up to ``limit``."""
+    def due(self, lane: Lane, limit: int, avoid: Collection[str | None] = ()) -> int:
+        """How many deliveries a lease would take now, counted up to ``limit``."""
         ...
 
     def pause(self, kind: str, name: str, seconds: float | None, reason: str, actor: Actor | None = None) -> Pause:
-        """Stop leasing for a relay (``kind`` is ``relay``) for a time. Without an actor it is the dispatcher's own,
-        and lasts twice as long as the one before while it comes again at once, up to five minutes."""
+        """Stop leasing for a relay, lane or submission (``kind``) for a time; None: until it is lifted. An act.
+
+        Without an actor it is the dispatcher's own, of a relay: it lasts twice as long as the one before while it comes
+        again at once, up to five minutes, and when it is over the relay is half open.
+        """
+        ...
+
+    def probe(self, relay: str, seconds: float) -> bool:
+        """True for one caller: the one that may try the half-open relay with one message in the next ``seconds``."""
+        ...
+
+    def resume(self, kind: str, name: str, actor: Actor | None = None) -> bool:
+        """Lift a pause; whether there was one. With an actor whoever set it, an act; without one only the dispatcher's
+        own, since a message came through."""
+        ...
+
+    def reopen(self, relay: str) -> None:
+        """Make the dispatcher's own pause of a relay half open now, free for the next probe: its settings have changed,
+        or a probe learned nothing."""
         ...
 
     def tick(self, name: str, every: float) -> bool:
@@ -155,6 +258,10 @@ class Ledger(Protocol):
         """The deliveries that are meant, newest first, read in pages. Raises NotFound for an id that is nobody's."""
         ...
 
+    def count(self, selector: Selector) -> int:
+        """How many deliveries are meant; the selector's limit does not count. Raises NotFound as ``find``."""
+        ...
+
     def submission(self, public_id: str) -> SubmissionRecord:
         """Raises NotFound."""
         ...
@@ -164,9 +271,32 @@ class Ledger(Protocol):
         ...
 
     # -- acting
-    def change(self, selector: Selector, state: State, actor: Actor) -> int:
+    def change(
+        self, selector: Selector, state: State, actor: Actor, progress: Callable[[int], None] = lambda _: None
+    ) -> int:
         """By hand: cancel (``cancelled``), try again (``queued``, due now), or settle what is in doubt
-        (``sent``, ``bounced``, ``queued``). Only what the transition table allows changes; how many did."""
+        (``sent``, ``bounced``, ``queued``). Only what the transition table allows changes; how many did.
+
+        What had its secrets wiped is not tried again: it could not be rendered. In small transactions, of which
+        ``progress`` hears how many each changed; each delivery changes once, and what was changed stays so. One act.
+        """
+        ...
+
+    def acts(self, *, since: float | None = None, limit: int = 100) -> list[Act]:
+        """What people did, newest first."""
+        ...
+
+    # -- keeping
+    def retire(self, retention: Retention, limit: int) -> Retired:
+        """Remove up to ``limit`` deliveries whose submissions are over their retention, with all that belongs to them.
+
+        A submission goes when all its deliveries are settled and none changed within its retention; its accepted count
+        sinks with it, so that the sums balance at every moment. Keys, resolved rejects and old acts go in their time.
+        """
+        ...
+
+    def unused(self, blobs: Sequence[str]) -> list[str]:
+        """Which of these attachments no submission uses. None, as long as that is not known for all submissions."""
         ...
 
     # -- rejects

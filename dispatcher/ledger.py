@@ -1,21 +1,30 @@
 """What every ledger decides alike, whatever it is kept in: pure rules over values. The rows are in the adapters."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
-from dispatcher.delivery import TRANSITIONS, Actor, State
+from dispatcher.delivery import TRANSITIONS, Actor, Selector, State
 from dispatcher.records import Pause
 from dispatcher.schema import merge
+from dispatcher.template import TemplateVersion
 
 KEY_SECONDS = 30 * 86400.0  # how long an idempotency key is remembered at least
 RECEIPT_RECIPIENTS = 100
+ACT_SECONDS = 365 * 86400.0  # how long what people did is remembered at least
 LEASE_ENDED = "lease ended with its worker"
 LIFETIME_USED_UP = "lifetime used up"
 KILLED_ITS_WORKER = "ended its worker four times"
 ALONE_AFTER = 2  # crashes: from then on a message is leased alone, so that it takes no other down with it
 INVALID_AFTER = 4
 
+RESOLVED = {"resubmitted": "resubmit", "dropped": "drop"}  # a reject's outcome -> what a person did
+
+WIPED: dict[str, Any] = {}  # what stands for the secrets of a message that had some, once it is settled
+
+_NAMED_IDS = 5  # of a change, in its act; each delivery names its change anyway
 _PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 5.0, 300.0
 
 
@@ -56,10 +65,16 @@ def together(crashes: Mapping[int, int]) -> list[int]:
     return [message for message, count in crashes.items() if count < ALONE_AFTER]
 
 
+def holds(pause: Pause, now: float) -> bool:
+    """Whether a pause is open: nothing that it names is leased."""
+    return pause.until is None or pause.until > now
+
+
 def pause_seconds(before: Pause | None, asked: float | None, now: float) -> float | None:
     """How long the dispatcher's own next pause lasts; None while the one before still holds, and is long enough.
 
-    It doubles while it comes again soon, up to five minutes. A pause that a person has set is never cut short.
+    It doubles while it comes again soon, or nothing has come through since, up to five minutes. A pause that a person
+    has set is never cut short.
     """
     base = _PAUSE_SECONDS if asked is None else asked
     if before is None:
@@ -69,9 +84,39 @@ def pause_seconds(before: Pause | None, asked: float | None, now: float) -> floa
     length = round(before.until - before.since, 3)
     if before.until > now:
         return base if asked is not None and asked > length else None
-    if before.actor is not None or now - before.until >= 2 * length:
+    if before.actor is not None or (not before.half_open and now - before.until >= 2 * length):
         return base
     return max(base, min(2 * length, _MAX_PAUSE_SECONDS))
+
+
+def act_of(selector: Selector, state: State) -> tuple[str, str]:
+    """What a person does who changes these deliveries into this state, as it stands among the acts: the verb, and
+    which deliveries were meant."""
+    in_doubt = selector.states == (State.IN_DOUBT,)
+    verb = "cancel" if state is State.CANCELLED else "retry" if state is State.QUEUED and not in_doubt else "resolve"
+    left = len(selector.ids) - _NAMED_IDS
+    words = [*selector.ids[:_NAMED_IDS], *([f"and {left} more"] if left > 0 else [])]
+    words += [f"{name}={value}" for name, value in _asked(selector)]
+    return verb, " ".join([*words, f"as {state}"] if verb == "resolve" else words)
+
+
+def _asked(selector: Selector) -> Iterator[tuple[str, object]]:
+    """What a selector asks for beside the ids."""
+    for name in (each.name for each in fields(selector)):
+        value = getattr(selector, name)
+        if name == "states":
+            yield from (("state", each) for each in value)
+        elif name == "metadata":
+            yield from value
+        elif name == "since" and value is not None:
+            yield name, datetime.fromtimestamp(value, UTC).isoformat()
+        elif name != "ids" and value is not None:
+            yield name, value
+
+
+def publishing(version: TemplateVersion) -> str:
+    """The subject of the act by which a template version is published."""
+    return f"{version.name} {version.digest[:12]}"
 
 
 def differing(first: Mapping[str, str], second: Mapping[str, str]) -> tuple[str, ...]:
@@ -88,6 +133,11 @@ def with_secrets(content: dict[str, Any], secrets: Mapping[str, Any] | None, par
     """The content with the sensitive part of its ``data`` put back, as a new value; ``part`` as in ``secrets_of``."""
     hidden = (secrets or {}).get(part)
     return {**content, "data": merge(content.get("data", {}), hidden)} if hidden else content
+
+
+def attached(contents: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The blob ids of the attachments of these contents, a submission's shared one or a message's own."""
+    return {each["blob"] for content in contents if "attachments" in content for each in content["attachments"]}
 
 
 def labels(metadata: Mapping[str, Any]) -> tuple[str, ...]:

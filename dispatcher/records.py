@@ -82,7 +82,11 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A brake: nothing of this kind and name is leased until then (None: until it is lifted)."""
+    """A brake: nothing of this kind (relay, lane, submission) and name is leased until then (None: until it is lifted).
+
+    ``half_open``: an automatic pause of a relay is over, and one worker at a time may try it with one message; all
+    others go on as if it were paused, until a message came through.
+    """
 
     kind: str
     name: str
@@ -90,6 +94,39 @@ class Pause:
     reason: str
     since: float
     actor: str | None = None
+    half_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The version of a template that new mail is rendered with, since a person published it."""
+
+    name: str
+    digest: str
+    at: float
+    actor: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a person did: ``act`` is a verb such as ``pause`` or ``publish``, ``count`` how many rows it changed."""
+
+    at: float
+    actor: str
+    act: str
+    subject: str
+    count: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """What one small transaction of retention removed; ``more``: there may be more to remove."""
+
+    submissions: int
+    deliveries: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)

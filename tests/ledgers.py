@@ -29,7 +29,10 @@ _MOMENTS = {
     "attempts": ("at",),
     "keys": ("keep_until",),
     "rejects": ("at", "resolved_at"),
-    "pauses": ("until", "since"),
+    "publications": ("at",),
+    "blobs": ("touched_at",),
+    "acts": ("at",),
+    "pauses": ("until", "since", "probe_until"),
     "ticks": ("at",),
 }
 

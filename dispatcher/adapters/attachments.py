@@ -84,6 +84,6 @@ class Attachments:
 
     def _stored(self, blob: str, at: str) -> Blob:
         try:
-            return Blob(blob, self._blobs.size(blob))
+            return self._blobs.touch(blob)
         except NotFound:
             raise SubmissionError(at, f"no stored attachment {blob!r}") from None

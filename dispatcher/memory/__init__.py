@@ -1,6 +1,7 @@
-"""Ledger and attachments that live as long as the process: for tests, yours too. The contract suite runs on them."""
+"""Ledger, attachments and limits that live as long as the process: for tests. Contract suites run on them."""
 
 from dispatcher.memory.blobs import MemoryBlobs
 from dispatcher.memory.ledger import MemoryLedger
+from dispatcher.memory.limiter import MemoryLimiter
 
-__all__ = ["MemoryBlobs", "MemoryLedger"]
+__all__ = ["MemoryBlobs", "MemoryLedger", "MemoryLimiter"]

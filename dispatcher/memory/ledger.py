@@ -4,28 +4,47 @@ import secrets
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 
 from dispatcher.delivery import WAITING, Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict, NotFound
 from dispatcher.interfaces import Clock
 from dispatcher.ledger import (
+    ACT_SECONDS,
     KEY_SECONDS,
     LIFETIME_USED_UP,
     RECEIPT_RECIPIENTS,
+    RESOLVED,
+    WIPED,
+    act_of,
     changeable,
     differing,
-    pause_seconds,
+    publishing,
     signature,
     standing,
     storable,
     together,
 )
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
+from dispatcher.memory.brakes import Brakes
+from dispatcher.memory.retiring import retire
 from dispatcher.memory.rows import DeliveryRow, SubmissionRow
 from dispatcher.memory.store import KeyRow, Store, key_of, wipe
-from dispatcher.records import AttemptRecord, DeliveryRecord, Pause, Reject, SubmissionRecord, Totals
+from dispatcher.records import (
+    Act,
+    AttemptRecord,
+    DeliveryRecord,
+    Pause,
+    Publication,
+    Reject,
+    Retired,
+    SubmissionRecord,
+    Totals,
+)
+from dispatcher.retention import Retention
+from dispatcher.template import TemplateVersion
 
 
 class MemoryLedger:
@@ -37,9 +56,13 @@ class MemoryLedger:
         self._lock = threading.RLock()
         self._store = Store()
         self._templates: dict[str, tuple[str, dict[str, str]]] = {}
-        self._pauses: dict[tuple[str, str], Pause] = {}
-        self._ticks: dict[str, float] = {}
+        self._kept_at: dict[str, float] = {}
+        self._publications: dict[str, Publication] = {}
+        self._brakes = Brakes(self._now)
+        self._acts: list[Act] = []
         self._rejects: list[Reject] = []
+        self._resolved: dict[int, float] = {}  # when, by the reject's number
+        self._numbers = count(1)
 
     # -- accepting
 
@@ -65,6 +88,7 @@ class MemoryLedger:
     def put_template(self, digest: str, name: str, files: dict[str, str]) -> None:
         with self._lock:
             self._templates.setdefault(digest, (name, dict(files)))
+            self._kept_at.setdefault(digest, self._now())
 
     def template(self, digest: str) -> tuple[str, dict[str, str]]:
         with self._lock:
@@ -73,14 +97,45 @@ class MemoryLedger:
             name, files = self._templates[digest]
             return name, dict(files)
 
+    def publish(self, versions: Sequence[TemplateVersion], actor: Actor) -> list[Publication]:
+        with self._lock:
+            changed = []
+            for version in sorted(versions, key=lambda version: version.name):
+                self.put_template(version.digest, version.name, dict(version.files))
+                before = self._publications.get(version.name)
+                if before is None or before.digest != version.digest:
+                    act = self._act(actor, "publish", publishing(version))
+                    made = Publication(version.name, version.digest, act.at, act.actor, act.reason)
+                    self._publications[version.name] = made
+                    changed.append(made)
+            return changed
+
+    def publications(self) -> dict[str, Publication]:
+        with self._lock:
+            return dict(sorted(self._publications.items()))
+
+    def template_versions(self, name: str) -> list[tuple[str, float]]:
+        with self._lock:
+            kept = [(digest, self._kept_at[digest]) for digest, (of, _) in self._templates.items() if of == name]
+            return sorted(kept, key=lambda version: (-version[1], version[0]))
+
     # -- delivering
 
-    def lease(self, lane: Lane, *, limit: int, seconds: float, owner: str, messages: Sequence[int] = ()) -> Lease:  # noqa: ARG002 - nobody looks who
+    def lease(
+        self,
+        lane: Lane,
+        *,
+        limit: int,
+        seconds: float,
+        owner: str,  # noqa: ARG002 - nobody looks who
+        messages: Sequence[int] = (),
+        avoid: Collection[str | None] = (),
+    ) -> Lease:
         with self._lock:
             now = self._now()
             token, until = secrets.token_hex(16), now + seconds
             first = set(messages)
-            rows = sorted(self._due(lane), key=lambda row: (row.message.id not in first, row.due_at))
+            rows = sorted(self._due(lane, avoid), key=lambda row: (row.message.id not in first, row.due_at))
             crashes: dict[int, int] = {}
             for row in rows:
                 if row.message.id in crashes or len(crashes) < limit:
@@ -97,9 +152,9 @@ class MemoryLedger:
                     taken[row.message.id].append(row)
             return Lease(token, until, tuple(mine[0].message.view(mine) for mine in taken.values() if mine))
 
-    def _due(self, lane: Lane) -> list[DeliveryRow]:
-        """What waits in the lane, is due, and held by no pause."""
-        held = {(pause.kind, pause.name) for pause in self.pauses()}
+    def _due(self, lane: Lane, avoid: Collection[str | None]) -> list[DeliveryRow]:
+        """What waits in the lane, is due, held by no pause, and for no relay that is avoided."""
+        held = {(pause.kind, pause.name) for pause in self._brakes.standing() if not pause.half_open}
         if ("lane", lane.value) in held:
             return []
         now = self._now()
@@ -110,6 +165,7 @@ class MemoryLedger:
             and row.due_at <= now
             and row.lane == lane
             and ("relay", row.message.submission.accepted.relay) not in held
+            and row.message.submission.accepted.relay not in avoid
             and ("submission", row.message.submission.public_id) not in held
         ]
 
@@ -138,41 +194,44 @@ class MemoryLedger:
             row.become(state, event, self._now())
         wipe({row.message for row in rows})
 
-    def due(self, lane: Lane, limit: int) -> int:
+    def due(self, lane: Lane, limit: int, avoid: Collection[str | None] = ()) -> int:
         with self._lock:
-            return min(limit, len(self._due(lane)))
+            return min(limit, len(self._due(lane, avoid)))
 
     def pause(self, kind: str, name: str, seconds: float | None, reason: str, actor: Actor | None = None) -> Pause:
-        """See interfaces.Ledger.pause; a person lifts one by setting it for 0 seconds."""
         with self._lock:
-            now, before = self._now(), self._pauses.get((kind, name))
-            length = seconds if actor else pause_seconds(before, seconds, now)
-            if before and length is None and not actor:
-                return before
-            until = None if length is None else now + length
-            made = Pause(kind, name, until, reason, now, signature(actor) if actor else None)
-            self._pauses[kind, name] = made
-            return made
+            if actor:
+                self._act(actor, "pause", f"{kind} {name}", reason=reason)
+            return self._brakes.pause(kind, name, seconds, reason, actor)
+
+    def probe(self, relay: str, seconds: float) -> bool:
+        with self._lock:
+            return self._brakes.probe(relay, seconds)
+
+    def resume(self, kind: str, name: str, actor: Actor | None = None) -> bool:
+        with self._lock:
+            lifted = self._brakes.resume(kind, name, actor)
+            if lifted and actor:
+                self._act(actor, "resume", f"{kind} {name}")
+            return lifted
+
+    def reopen(self, relay: str) -> None:
+        with self._lock:
+            self._brakes.reopen(relay)
 
     def tick(self, name: str, every: float) -> bool:
         with self._lock:
-            now = self._now()
-            if name in self._ticks and self._ticks[name] > now - every:
-                return False
-            self._ticks[name] = now
-            return True
+            return self._brakes.tick(name, every)
 
     # -- knowing
 
     def ticks(self) -> dict[str, float]:
         with self._lock:
-            return {name: self._now() - at for name, at in self._ticks.items()}
+            return self._brakes.granted()
 
     def pauses(self) -> list[Pause]:
         with self._lock:
-            now = self._now()
-            held = [pause for pause in self._pauses.values() if pause.until is None or pause.until > now]
-            return sorted(held, key=lambda pause: pause.since)
+            return self._brakes.standing()
 
     def totals(self) -> Totals:
         with self._lock:
@@ -181,6 +240,10 @@ class MemoryLedger:
     def find(self, selector: Selector) -> Iterator[DeliveryRecord]:
         with self._lock:
             return iter([row.record() for row in self._store.select(selector)])
+
+    def count(self, selector: Selector) -> int:
+        with self._lock:
+            return len(self._store.select(replace(selector, limit=None)))
 
     def submission(self, public_id: str) -> SubmissionRecord:
         with self._lock:
@@ -206,25 +269,63 @@ class MemoryLedger:
 
     # -- acting
 
-    def change(self, selector: Selector, state: State, actor: Actor) -> int:
+    def change(
+        self, selector: Selector, state: State, actor: Actor, progress: Callable[[int], None] = lambda _: None
+    ) -> int:
         with self._lock:
             now, sources = self._now(), changeable(state)
-            rows = [row for row in self._store.select(replace(selector, limit=None)) if row.state in sources]
+            meant = self._store.select(replace(selector, limit=None))
+            again = state is State.QUEUED
+            rows = [row for row in meant if row.state in sources and not (again and row.message.secrets == WIPED)]
             rows = rows[: selector.limit]
             event = AttemptRecord(now, state, attempted=False, text=storable(actor.reason), actor=signature(actor))
             self._all_become(rows, state, event)
-            for row in rows if state is State.QUEUED else ():
+            for row in rows if again else ():
                 row.due_at, row.attempts, row.crashes = now, 0, 0
                 if row.expires_at <= now:
                     row.expires_at = now + row.message.submission.accepted.lifetime
+            if rows:
+                self._act(actor, *act_of(selector, state), count=len(rows))
+            progress(len(rows))
             return len(rows)
+
+    def acts(self, *, since: float | None = None, limit: int = 100) -> list[Act]:
+        with self._lock:
+            return [act for act in reversed(self._acts) if since is None or act.at >= since][:limit]
+
+    def _act(self, actor: Actor, verb: str, subject: str, *, count: int = 1, reason: str | None = None) -> Act:
+        why = actor.reason if reason is None else reason
+        made = Act(self._now(), storable(signature(actor)), verb, storable(subject), count, storable(why))
+        self._acts.append(made)
+        return made
+
+    # -- keeping
+
+    def retire(self, retention: Retention, limit: int) -> Retired:
+        with self._lock:
+            now = self._now()
+            gone, taken = retire(self._store, retention, now, limit)
+            for row in gone:
+                self._brakes.forget("submission", row.public_id)
+            if taken < limit:
+                self._store.forget_keys(now)
+                over = {number for number, at in self._resolved.items() if at <= now - retention.default}
+                self._rejects = [reject for reject in self._rejects if reject.id not in over]
+                since = now - max(retention.default, ACT_SECONDS)
+                self._acts = [act for act in self._acts if act.at > since]
+            return Retired(len(gone), taken, more=taken == limit)
+
+    def unused(self, blobs: Sequence[str]) -> list[str]:
+        with self._lock:
+            used = self._store.attached()
+            return [blob for blob in blobs if blob not in used]
 
     # -- rejects
 
     def reject(self, *, door: str, reference: str, producer: str, payload: str, field: str, reason: str) -> Reject:
         with self._lock:
             texts = (door, reference, producer, payload, field, reason)
-            made = Reject(len(self._rejects) + 1, self._now(), *map(storable, texts))
+            made = Reject(next(self._numbers), self._now(), *map(storable, texts))
             same = [r for r in self._rejects if reference and (r.door, r.reference) == (made.door, made.reference)]
             if not same:
                 self._rejects.append(made)
@@ -235,11 +336,13 @@ class MemoryLedger:
             found = (r for r in reversed(self._rejects) if id in (None, r.id) and not (open_only and r.outcome))
             return list(found)[:limit]
 
-    def resolve_reject(self, id: int, outcome: str, actor: Actor) -> None:  # noqa: A002, ARG002 - the Protocol's
+    def resolve_reject(self, id: int, outcome: str, actor: Actor) -> None:  # noqa: A002 - the Protocol's name
         with self._lock:
             for n, each in enumerate(self._rejects):
                 if each.id == id and each.outcome is None:
                     self._rejects[n] = replace(each, outcome=outcome)
+                    self._resolved[id] = self._now()
+                    self._act(actor, RESOLVED[outcome], f"reject {id}")
                     return
             raise NotFound(f"no open reject {id}")
 

@@ -6,7 +6,16 @@ from typing import Any
 
 from dispatcher import ids
 from dispatcher.delivery import WAITING, Lane, LeasedDelivery, LeasedMessage, Selector, Settlement, State
-from dispatcher.ledger import KILLED_ITS_WORKER, LEASE_ENDED, labels, reclaimed, settled_as, storable, with_secrets
+from dispatcher.ledger import (
+    KILLED_ITS_WORKER,
+    LEASE_ENDED,
+    WIPED,
+    labels,
+    reclaimed,
+    settled_as,
+    storable,
+    with_secrets,
+)
 from dispatcher.mail import Accepted
 from dispatcher.records import AttemptRecord, DeliveryRecord
 
@@ -20,12 +29,8 @@ class SubmissionRow:
     accepted: Accepted
     accepted_at: float
     shared: dict[str, Any]
+    count: int  # of recipients that were accepted, whatever became of them, but for those that were retired
     messages: list["MessageRow"] = field(default_factory=list)
-
-    @property
-    def count(self) -> int:
-        """How many recipients were accepted, whatever became of them."""
-        return sum(len(message.deliveries) for message in self.accepted.messages)
 
     @property
     def deliveries(self) -> Iterator["DeliveryRow"]:
@@ -157,6 +162,9 @@ class DeliveryRow:
             (not selector.states or self.state in selector.states)
             and (selector.to is None or selector.to.lower() == self.rcpt.lower())
             and selector.lane in (None, Lane(accepted.lane))
+            and selector.relay in (None, accepted.relay)
+            and selector.producer in (None, accepted.producer)
+            and selector.wiped in (None, self.message.secrets == WIPED)
             and selector.key in (None, accepted.key)
             and (selector.since is None or submission.accepted_at >= selector.since)
             and (selector.tag is None or selector.tag in accepted.tags)

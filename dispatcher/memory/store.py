@@ -10,7 +10,7 @@ from typing import Any
 from dispatcher import ids
 from dispatcher.delivery import SETTLED, WAITING, Lane, Selector, State
 from dispatcher.errors import NotFound
-from dispatcher.ledger import secrets_of, storable
+from dispatcher.ledger import WIPED, attached, secrets_of, storable
 from dispatcher.mail import Accepted
 from dispatcher.memory.rows import DeliveryRow, MessageRow, SubmissionRow
 from dispatcher.records import Totals
@@ -40,7 +40,8 @@ class Store:
 
     def insert(self, accepted: Accepted, now: float) -> SubmissionRow:
         """Rows for a new submission."""
-        submission = SubmissionRow(ids.new_submission(), ids.new_seed(), accepted, now, _copy(accepted.shared))
+        count = sum(len(message.deliveries) for message in accepted.messages)
+        submission = SubmissionRow(ids.new_submission(), ids.new_seed(), accepted, now, _copy(accepted.shared), count)
         self.submissions[submission.public_id] = submission
         due = now if accepted.send_at is None else accepted.send_at
         expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at
@@ -63,6 +64,17 @@ class Store:
             del self.keys[name]
             return None
         return row if accepted.key is not None else None
+
+    def forget_keys(self, now: float) -> None:
+        """Forget the keys that need not be remembered any more."""
+        for name, row in list(self.keys.items()):
+            if row.keep_until <= now and row.submission not in self.submissions:
+                del self.keys[name]
+
+    def attached(self) -> set[str]:
+        """The attachments that are used."""
+        rows = self.submissions.values()
+        return attached(each for row in rows for each in (row.shared, *(message.own for message in row.messages)))
 
     def select(self, selector: Selector) -> list[DeliveryRow]:
         """The deliveries that are meant, newest first. Raises NotFound for an id that is nobody's."""
@@ -118,7 +130,7 @@ def wipe(messages: Iterable[MessageRow]) -> None:
     """Forget the secrets of those that are settled throughout."""
     for message in messages:
         if all(delivery.state in SETTLED for delivery in message.deliveries):
-            message.secrets = None
+            message.secrets = None if message.secrets is None else WIPED
 
 
 def _copy(value: Any) -> Any:

@@ -116,14 +116,6 @@ def test_a_text_that_a_database_cannot_hold_is_kept_readable(kept: Kept) -> None
     assert one(kept.ledger, first.id).metadata == {"note": nasty}
 
 
-def test_a_template_version_is_kept_once_under_its_digest(kept: Kept) -> None:
-    kept.ledger.put_template("d" * 64, "welcome", {"body.txt": "Hi 李雷"})
-    kept.ledger.put_template("d" * 64, "other", {})
-    assert kept.ledger.template("d" * 64) == ("welcome", {"body.txt": "Hi 李雷"})
-    with pytest.raises(NotFound, match="no template version"):
-        kept.ledger.template("e" * 64)
-
-
 # -- leasing
 
 
@@ -250,69 +242,7 @@ def test_callers_at_the_same_time_with_the_same_key_add_one_submission(kept: Kep
     assert Balance.of(kept.ledger) == Balance(len(names), len(names))
 
 
-# -- pauses
-
-
-def test_mail_for_a_relay_that_is_paused_stays_and_other_mail_goes(kept: Kept) -> None:
-    add(kept.ledger, accepted("held@example.com", relay="a"), accepted("b@example.com", relay="b"), accepted())
-    kept.ledger.pause("relay", "a", 60, "quota", ANNA)
-    assert kept.ledger.due(Lane.TRANSACTIONAL, 10) == 2
-    assert {each.relay for each in lease(kept.ledger).messages} == {"b", None}
-    kept.age(61)
-    assert [each.relay for each in lease(kept.ledger).messages] == ["a"]
-
-
-def test_a_lane_that_is_paused_leases_nothing_until_it_is_resumed(kept: Kept) -> None:
-    add(kept.ledger, accepted())
-    pause = kept.ledger.pause("lane", "transactional", None, "stop the presses", ANNA)
-    assert (pause.until, pause.actor) == (None, "anna@desk-7")
-    assert kept.ledger.pauses() == [pause]
-    assert lease(kept.ledger).messages == ()
-    assert kept.ledger.due(Lane.TRANSACTIONAL, 10) == 0
-    kept.ledger.pause("lane", "transactional", 0, "go on", ANNA)
-    assert kept.ledger.pauses() == []
-    assert len(lease(kept.ledger).messages) == 1
-
-
-def test_a_submission_that_is_paused_stays(kept: Kept) -> None:
-    held, other = add(kept.ledger, accepted()), add(kept.ledger, accepted())
-    kept.ledger.pause("submission", held.id, None, "wrong price", ANNA)
-    assert kept.ledger.due(Lane.TRANSACTIONAL, 10) == 1
-    leased = lease(kept.ledger, messages=held.message_ids)
-    assert [each.submission for each in leased.messages] == [other.id]
-
-
-def length(kept: Kept, seconds: float | None = None) -> float:
-    pause = kept.ledger.pause("relay", "main", seconds, "rate")
-    assert pause.until is not None
-    return round(pause.until - pause.since, 3)
-
-
-def test_the_dispatchers_own_pause_doubles_while_it_comes_again_soon_up_to_five_minutes(kept: Kept) -> None:
-    lengths = []
-    for _ in range(8):
-        lengths.append(length(kept))
-        kept.age(lengths[-1] + 1)
-    assert lengths == [5, 10, 20, 40, 80, 160, 300, 300]
-    kept.age(601)
-    assert length(kept) == 5
-
-
-def test_many_workers_that_meet_the_same_trouble_make_one_pause(kept: Kept) -> None:
-    assert [length(kept) for _ in range(5)] == [5] * 5
-    assert [length(kept, 60) for _ in range(5)] == [60] * 5
-    assert length(kept, 30) == 60
-    kept.age(61)
-    assert length(kept, 3600) == 3600
-
-
-def test_a_pause_that_a_person_has_set_is_not_cut_short(kept: Kept) -> None:
-    pause = kept.ledger.pause("relay", "main", None, "maintenance", ANNA)
-    assert kept.ledger.pause("relay", "main", 5, "cannot connect") == pause
-    kept.ledger.pause("relay", "main", 3600, "maintenance", ANNA)
-    assert length(kept) == 3600
-    kept.age(3601)
-    assert length(kept) == 5
+# -- ticks
 
 
 def test_a_tick_is_granted_once_in_its_time(kept: Kept) -> None:

@@ -14,10 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from dispatcher.delivery import TRANSITIONS, Lane, Lease, Selector, State
 from dispatcher.interfaces import Ledger
 from dispatcher.mail import Receipt
+from dispatcher.records import Pause
 from tests.ledgers import ANNA, Balance, InMemory, InSql, Kept, accepted, lease, message, settlement
 
 LANES = st.sampled_from(list(Lane))
 ADDRESSES = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4, unique=True)
+RELAYS = ["a", "b"]
+SUBJECTS = st.sampled_from([("relay", "a"), ("relay", "b"), ("lane", "bulk")])
 RESULTS = st.sampled_from([*sorted(TRANSITIONS[State.LEASED]), *State])  # mostly what a worker may say
 
 
@@ -37,11 +40,18 @@ class LedgerMachine(RuleBasedStateMachine):
     def ledger(self) -> Ledger:
         return self.kept.ledger
 
-    @rule(lane=LANES, names=ADDRESSES, together=st.booleans(), policy=st.sampled_from(["resend", "hold"]))
-    def add(self, lane: Lane, names: list[str], together: bool, policy: str) -> None:
+    @rule(
+        lane=LANES,
+        names=ADDRESSES,
+        together=st.booleans(),
+        policy=st.sampled_from(["resend", "hold"]),
+        relay=st.sampled_from([None, *RELAYS]),
+    )
+    def add(self, lane: Lane, names: list[str], together: bool, policy: str, relay: str | None) -> None:
         rcpts = [f"{name}@example.com" for name in names]
         mails = [message(*rcpts)] if together else [message(rcpt) for rcpt in rcpts]
-        (receipt,) = self.ledger.add([accepted(*mails, lane=lane.value, if_in_doubt=policy, lifetime=500.0)])
+        fields = {"lane": lane.value, "if_in_doubt": policy, "relay": relay, "lifetime": 500.0}
+        (receipt,) = self.ledger.add([accepted(*mails, **fields)])
         assert isinstance(receipt, Receipt)
         assert receipt.accepted == len(rcpts)
         self.expected += len(rcpts)
@@ -57,11 +67,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.expected += not answer.duplicate
 
     @precondition(lambda self: any(self.ledger.due(lane, 1) for lane in Lane))
-    @rule(limit=st.integers(1, 5))
-    def lease(self, limit: int) -> None:
+    @rule(limit=st.integers(1, 5), avoid=st.sets(st.sampled_from([None, *RELAYS])))
+    def lease(self, limit: int, avoid: set[str | None]) -> None:
         lane = next(lane for lane in Lane if self.ledger.due(lane, 1))
-        leased = lease(self.ledger, lane, limit=limit, seconds=30.0)
+        held = self._open()
+        assert ("lane", lane.value) not in held
+        due = self.ledger.due(lane, 1, avoid)
+        leased = lease(self.ledger, lane, limit=limit, seconds=30.0, avoid=avoid)
         assert len(leased.messages) <= limit
+        assert due or not leased.messages
+        assert not {each.relay for each in leased.messages} & {*avoid, *(name for _, name in held)}
         if leased.messages:  # not when all that was due has expired
             self.leases.append(leased)
 
@@ -95,6 +110,39 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self._count(State.LEASED) == leased
         assert self._count(State.SENT) >= sent
 
+    @rule(subject=SUBJECTS, seconds=st.sampled_from([None, 20.0, 300.0]))
+    def pause_by_hand(self, subject: tuple[str, str], seconds: float | None) -> None:
+        made = self.ledger.pause(*subject, seconds, "by hand", ANNA)
+        assert made in self.ledger.pauses()
+
+    @rule(subject=SUBJECTS)
+    def resume_by_hand(self, subject: tuple[str, str]) -> None:
+        stood = subject in {(pause.kind, pause.name) for pause in self.ledger.pauses()}
+        assert self.ledger.resume(*subject, ANNA) == stood
+        assert subject not in {(pause.kind, pause.name) for pause in self.ledger.pauses()}
+
+    @rule(relay=st.sampled_from(RELAYS), seconds=st.sampled_from([None, 20.0]))
+    def meet_trouble(self, relay: str, seconds: float | None) -> None:
+        before = self._open().get(("relay", relay))
+        made = self.ledger.pause("relay", relay, seconds, "trouble")
+        assert self._open()["relay", relay] == made
+        if before is not None and before.actor:
+            assert made == before
+
+    @rule(relay=st.sampled_from(RELAYS), well=st.booleans(), changed=st.booleans())
+    def probe(self, relay: str, well: bool, changed: bool) -> None:
+        if changed:
+            self.ledger.reopen(relay)
+        held, half_open = self._open(), self._half_open()
+        granted = [self.ledger.probe(relay, 30.0) for _ in range(2)]
+        assert granted[0] <= (relay in half_open)
+        assert granted[0] or not (changed and relay in half_open)
+        assert not granted[1]
+        if well:
+            assert self.ledger.resume("relay", relay) == (relay in half_open)
+            half_open.discard(relay)
+        assert (self._open(), self._half_open()) == (held, half_open)
+
     @invariant()
     def it_balances(self) -> None:
         assert Balance.of(self.ledger) == Balance(self.expected, self.expected)
@@ -124,6 +172,14 @@ class LedgerMachine(RuleBasedStateMachine):
             (mine,) = (one for one in self.leases if one.token == token)
             nth = [d.id for each in mine.messages for d in each.deliveries].index(number)
             assert self.ledger.settle(token, [settlement(mine, State.SENT, nth)]) == 0
+
+    def _open(self) -> dict[tuple[str, str], Pause]:
+        return {(pause.kind, pause.name): pause for pause in self.ledger.pauses() if not pause.half_open}
+
+    def _half_open(self) -> set[str]:
+        found = [pause for pause in self.ledger.pauses() if pause.half_open]
+        assert all((pause.kind, pause.actor) == ("relay", None) for pause in found)
+        return {pause.name for pause in found}
 
     def _count(self, state: State) -> int:
         return sum(count for (_, each), count in self.ledger.totals().states.items() if each is state)

@@ -1,6 +1,8 @@
 """Attachments: what may be read, what is refused, and that the same bytes are stored once."""
 
 import base64
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,14 @@ def test_a_door_without_folders_reads_no_path(blobs: FileBlobs, allowed: Path) -
 
 def test_the_command_line_reads_its_own_users_files(blobs: FileBlobs, allowed: Path) -> None:
     assert Attachments(blobs, None, 100)({"path": str(allowed / "发票.pdf")}, AT)["size"] == 8
+
+
+def test_a_stored_one_that_is_used_again_is_as_good_as_new(blobs: FileBlobs, tmp_path: Path) -> None:
+    blob = blobs.put(io.BytesIO(b"x")).id
+    os.utime(tmp_path / "blobs" / blob[:2] / blob, (0, 0))
+    assert blobs.old(3600) == [blob]
+    Attachments(blobs, (), 100)({"blob": blob, "filename": "a.pdf"}, "attachments[0]")
+    assert blobs.old(3600) == []  # so that nobody removes it before the submission is in the ledger
 
 
 def test_the_same_bytes_are_stored_once(blobs: FileBlobs, allowed: Path) -> None:

@@ -1,20 +1,22 @@
 """Taking mail in: keys first, so that whoever comes second adds nothing, then rows in chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import exists, insert, select
 
 from dispatcher import ids
+from dispatcher.adapters.sql import using
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
-from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions, templates
+from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions
 from dispatcher.delivery import Lane, State
-from dispatcher.errors import IdempotencyConflict, NotFound
-from dispatcher.ledger import RECEIPT_RECIPIENTS, differing, labels, secrets_of, standing, storable
+from dispatcher.errors import IdempotencyConflict
+from dispatcher.ledger import RECEIPT_RECIPIENTS, attached, differing, labels, secrets_of, standing, storable
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
 
 Key = tuple[str, str]
+_OF_A_KEY = "submission", "accepted", "fingerprints", "keep_until", "gone"
 _SUBMISSIONS, _MESSAGES, _DELIVERIES = insert(submissions), insert(messages), insert(deliveries)
 
 
@@ -57,7 +59,7 @@ def _claim(tx: Transaction, keyed: dict[Key, _Draft], keep_seconds: float) -> di
     kept = exists().where(submissions.c.public_id == keys.c.submission)
     enter = upsert.on_conflict_do_update(  # over a key that need not be remembered any more
         index_elements=[keys.c.key, keys.c.producer],
-        set_={name: upsert.excluded[name] for name in ("submission", "accepted", "fingerprints", "keep_until")},
+        set_={name: upsert.excluded[name] for name in _OF_A_KEY},
         where=(keys.c.keep_until <= tx.now) & ~kept,
     )
     taken: dict[Key, AnyRow] = {}
@@ -81,6 +83,7 @@ def _key_row(name: Key, draft: _Draft, keep_until: float) -> dict[str, Any]:
         "accepted": draft.count,
         "fingerprints": draft.accepted.fingerprints,
         "keep_until": keep_until,
+        "gone": None,
     }
 
 
@@ -99,6 +102,7 @@ def _insert(tx: Transaction, drafts: list[_Draft]) -> dict[str, Receipt]:
     tx.many(_SUBMISSIONS, [{"id": submission_ids[d.public_id], **_submission_row(tx, d)} for d in drafts])
     tx.many(_MESSAGES, message_rows)
     tx.many(_DELIVERIES, delivery_rows)
+    using.write(tx, (use for draft in drafts for use in _uses(draft, submission_ids[draft.public_id])))
     return {draft.public_id: _receipt(draft, new[draft.public_id]) for draft in drafts}
 
 
@@ -122,7 +126,13 @@ def _submission_row(tx: Transaction, draft: _Draft) -> dict[str, Any]:
         "labels": labels(accepted.metadata),
         "producer": accepted.producer,
         "key": accepted.key,
+        "blobs_noted": True,
     }
+
+
+def _uses(draft: _Draft, submission: int) -> Iterator[tuple[int, str]]:
+    contents = (draft.accepted.shared, *(message.own for message in draft.accepted.messages))
+    return ((submission, blob) for blob in sorted(attached(contents)))
 
 
 def _message_row(draft: _Draft, n: int, submission: int) -> dict[str, Any]:
@@ -212,17 +222,3 @@ def _standing(tx: Transaction, public_id: str, accepted: int) -> Receipt:
         for row in rows
     )
     return Receipt(public_id, accepted, standing(row.state for row in rows), duplicate=True, recipients=recipients)
-
-
-def put_template(tx: Transaction, digest: str, name: str, files: dict[str, str]) -> None:
-    """See interfaces.Ledger.put_template."""
-    row = {"digest": digest, "name": name, "files": files, "published_at": tx.now}
-    tx.execute(tx.insert(templates).on_conflict_do_nothing(), row)
-
-
-def template(tx: Transaction, digest: str) -> tuple[str, dict[str, str]]:
-    """See interfaces.Ledger.template."""
-    row = tx.execute(select(templates).where(templates.c.digest == digest)).one_or_none()
-    if row is None:
-        raise NotFound(f"no template version {digest}")
-    return row.name, row.files

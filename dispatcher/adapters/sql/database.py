@@ -29,6 +29,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dispatcher.adapters.sql import engine as engines
+from dispatcher.adapters.sql import trouble
 
 T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
@@ -148,10 +149,10 @@ def _in_our_words(engine: Engine) -> Iterator[None]:
     """The one seam where the database's errors become the ledger's."""
     try:
         yield
-    except _OUR_OWN_MISTAKES:
-        raise
     except (DBAPIError, PoolTimeoutError) as error:
-        raise engines.unavailable(engine, error) from error
+        if isinstance(error, _OUR_OWN_MISTAKES) and trouble.sqlstate(error) != trouble.DENIED:
+            raise
+        raise trouble.unavailable(engine, error) from error
 
 
 def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[list[T]]:

@@ -1,18 +1,20 @@
 """Engines for SQLite and PostgreSQL as a ledger needs them, and the way to a schema that this code can use."""
 
+import os
 import sqlite3
-from typing import Any, TypeGuard
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from dispatcher.adapters.sql.migrating import is_current, migrate, version
 from dispatcher.adapters.sql.schema import SCHEMA
-from dispatcher.errors import ConfigurationError, LedgerUnavailable
+from dispatcher.adapters.sql.trouble import SETTING, reason, refuse_standby, unavailable
+from dispatcher.errors import ConfigurationError
 
-SETTING = "DISPATCHER_LEDGER_URL"
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
 _BUSY_SECONDS = "15"
-_UPGRADE_LOCK = 7165124830  # any number, the same for all who upgrade
 _POSTGRES = {
     "application_name": "dispatcher",
     "connect_timeout": "5",
@@ -72,17 +74,12 @@ def _postgres(url: URL) -> Engine:
         ) from None
 
 
-def unavailable(engine: Engine, error: Exception) -> LedgerUnavailable:
-    """The error in our words: which ledger, without its password, and the first line of the reason."""
-    reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    place = engine.url.set(query={}).render_as_string(hide_password=True)
-    return LedgerUnavailable(f"ledger {place}: {reason}")
-
-
 def check(connection: Connection) -> None:
-    """Raises ConfigurationError, saying what to do, for a ledger that this code cannot use."""
-    found = _version(connection)
-    if not _is_current(found):
+    """Raises ConfigurationError, saying what to do, for a ledger that this code cannot use, LedgerUnavailable for one
+    that takes no changes."""
+    _refuse_reading_only(connection)
+    found = version(connection)
+    if not is_current(found):
         state = "has no tables yet" if found is None else f"has schema {found}, and this program needs {SCHEMA}"
         raise ConfigurationError(SETTING, f"the ledger {state}: run `dispatcher db upgrade`")
 
@@ -90,59 +87,29 @@ def check(connection: Connection) -> None:
 def upgrade(url: str) -> str:
     """Create or migrate the ledger, with data in place; the schema's version that it has then.
 
-    A new SQLite file is created in a folder that exists. Safe to call by several processes at once.
-    Raises ConfigurationError for a ledger that a newer program made, or a file that cannot be written,
-    LedgerUnavailable for a server that is out of reach.
+    A new SQLite file is created in a folder that exists. Safe to call by several processes at once, and while workers
+    use the ledger. Raises ConfigurationError for a ledger that a newer program made, or a file that cannot be written,
+    LedgerUnavailable for a server that is out of reach, takes no changes, or is too busy.
     """
     engine = create(url)
     try:
         with engine.connect() as connection:
-            found = _version(connection)
-        return found if _is_current(found) else _migrate(engine)
+            _refuse_reading_only(connection)
+        return migrate(engine)
     except DBAPIError as error:
         if engine.dialect.name == "sqlite" and "locked" not in str(error.orig):
-            raise ConfigurationError(SETTING, f"cannot use {engine.url.database} as a ledger: {error.orig}") from None
+            why = f"cannot use {engine.url.database} as a ledger: {reason(error)}"
+            raise ConfigurationError(SETTING, why) from None
         raise unavailable(engine, error) from None
     finally:
         engine.dispose()
 
 
-def _migrate(engine: Engine) -> str:
-    from alembic import command  # noqa: PLC0415 - slow to import, and needed once in a ledger's life
-    from alembic.config import Config  # noqa: PLC0415 - the same
-
-    with engine.connect().execution_options(writing=True) as connection, connection.begin():
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _UPGRADE_LOCK})
-        found = _version(connection)
-        if _is_current(found):  # by now: another process was first
-            return found
-        config = Config()
-        config.set_main_option("script_location", "dispatcher.adapters.sql:migrations")
-        config.attributes["connection"] = connection
-        command.upgrade(config, SCHEMA)
-    return SCHEMA
-
-
-def _is_current(found: str | None) -> TypeGuard[str]:
-    if found is None or _numbers(found) < _numbers(SCHEMA):
-        return False
-    _refuse_newer(found)
-    return True
-
-
-def _version(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
-def _refuse_newer(found: str) -> None:
-    if _numbers(found)[0] > _numbers(SCHEMA)[0]:
-        raise ConfigurationError(
-            SETTING, f"the ledger has schema {found}, made by a newer program; this one knows {SCHEMA}: update it"
-        )
+def _refuse_reading_only(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
+            refuse_standby(connection.engine)
+        return
+    path = connection.engine.url.database or ""
+    if Path(path).exists() and not os.access(path, os.W_OK):
+        raise ConfigurationError(SETTING, f"{path} is read-only: let this user write to the file and to its folder")

@@ -6,7 +6,7 @@ writer is alone anyway). So all recipients of a message go together, and a lease
 
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, Select, and_, func, select, text, update
 
@@ -61,10 +61,19 @@ _SUBMISSIONS = select(
 _TAKE = update(deliveries).where(among(deliveries.c.id)).values(state=State.LEASED.value)
 
 
-def lease(tx: Transaction, lane: Lane, *, limit: int, seconds: float, owner: str, named: Sequence[int]) -> Lease:
+def lease(
+    tx: Transaction,
+    lane: Lane,
+    *,
+    limit: int,
+    seconds: float,
+    owner: str,
+    named: Sequence[int],
+    avoid: Collection[str | None],
+) -> Lease:
     """See interfaces.Ledger.lease."""
     token, until = secrets.token_hex(16), tx.now + seconds
-    held = brakes(tx)
+    held = brakes(tx, avoid)
     if lane.value in held.lanes:
         return Lease(token, until)
     chosen = _choose(tx, _due(tx, lane, held), limit, named)
@@ -87,9 +96,9 @@ def lease(tx: Transaction, lane: Lane, *, limit: int, seconds: float, owner: str
     return Lease(token, until, views(tx, good, chosen))
 
 
-def due(tx: Transaction, lane: Lane, limit: int) -> int:
+def due(tx: Transaction, lane: Lane, limit: int, avoid: Collection[str | None]) -> int:
     """See interfaces.Ledger.due."""
-    held = brakes(tx)
+    held = brakes(tx, avoid)
     if lane.value in held.lanes:
         return 0
     some = select(deliveries.c.due_at).where(_due(tx, lane, held), _IN_DUE_INDEX).limit(limit).subquery()

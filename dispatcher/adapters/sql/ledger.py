@@ -1,14 +1,29 @@
 """The ledger in SQL. Each method is one transaction; what happens in it stands in the file named for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from dispatcher.adapters.sql import accepting, changing, leasing, pausing, reading, rejecting, settling
+from dispatcher.adapters.sql import (
+    accepting,
+    acting,
+    changing,
+    leasing,
+    pausing,
+    publishing,
+    reading,
+    rejecting,
+    settling,
+    using,
+)
+from dispatcher.adapters.sql.blobs import LedgerBlobs
 from dispatcher.adapters.sql.database import Database
+from dispatcher.adapters.sql.retiring import Retiring
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.ledger import KEY_SECONDS
 from dispatcher.mail import Accepted, Receipt
-from dispatcher.records import DeliveryRecord, Pause, Reject, SubmissionRecord, Totals
+from dispatcher.records import Act, DeliveryRecord, Pause, Publication, Reject, Retired, SubmissionRecord, Totals
+from dispatcher.retention import Retention
+from dispatcher.template import TemplateVersion
 
 
 class SqlLedger:
@@ -21,7 +36,12 @@ class SqlLedger:
 
     def __init__(self, url: str, *, key_seconds: float = KEY_SECONDS) -> None:
         self._database = Database(url)
+        self._retiring = Retiring(self._database)
         self._key_seconds = key_seconds
+
+    def blobs(self) -> LedgerBlobs:
+        """Attachments in the same database, over the same connections."""
+        return LedgerBlobs(self._database)
 
     # -- accepting
 
@@ -31,17 +51,38 @@ class SqlLedger:
 
     def put_template(self, digest: str, name: str, files: dict[str, str]) -> None:
         with self._database.writing() as tx:
-            accepting.put_template(tx, digest, name, files)
+            publishing.put_template(tx, digest, name, files)
 
     def template(self, digest: str) -> tuple[str, dict[str, str]]:
         with self._database.reading() as tx:
-            return accepting.template(tx, digest)
+            return publishing.template(tx, digest)
+
+    def publish(self, versions: Sequence[TemplateVersion], actor: Actor) -> list[Publication]:
+        with self._database.writing() as tx:
+            return publishing.publish(tx, versions, actor)
+
+    def publications(self) -> dict[str, Publication]:
+        with self._database.reading() as tx:
+            return publishing.listed(tx)
+
+    def template_versions(self, name: str) -> list[tuple[str, float]]:
+        with self._database.reading() as tx:
+            return publishing.versions(tx, name)
 
     # -- delivering
 
-    def lease(self, lane: Lane, *, limit: int, seconds: float, owner: str, messages: Sequence[int] = ()) -> Lease:
+    def lease(
+        self,
+        lane: Lane,
+        *,
+        limit: int,
+        seconds: float,
+        owner: str,
+        messages: Sequence[int] = (),
+        avoid: Collection[str | None] = (),
+    ) -> Lease:
         with self._database.writing() as tx:
-            return leasing.lease(tx, lane, limit=limit, seconds=seconds, owner=owner, named=messages)
+            return leasing.lease(tx, lane, limit=limit, seconds=seconds, owner=owner, named=messages, avoid=avoid)
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         with self._database.writing() as tx:
@@ -51,14 +92,25 @@ class SqlLedger:
         with self._database.writing() as tx:
             return leasing.reclaim(tx)
 
-    def due(self, lane: Lane, limit: int) -> int:
+    def due(self, lane: Lane, limit: int, avoid: Collection[str | None] = ()) -> int:
         with self._database.reading() as tx:
-            return leasing.due(tx, lane, limit)
+            return leasing.due(tx, lane, limit, avoid)
 
     def pause(self, kind: str, name: str, seconds: float | None, reason: str, actor: Actor | None = None) -> Pause:
-        """See interfaces.Ledger.pause; a person lifts one by setting it for 0 seconds."""
         with self._database.writing() as tx:
             return pausing.pause(tx, kind, name, seconds, reason, actor)
+
+    def probe(self, relay: str, seconds: float) -> bool:
+        with self._database.writing() as tx:
+            return pausing.probe(tx, relay, seconds)
+
+    def resume(self, kind: str, name: str, actor: Actor | None = None) -> bool:
+        with self._database.writing() as tx:
+            return pausing.resume(tx, kind, name, actor)
+
+    def reopen(self, relay: str) -> None:
+        with self._database.writing() as tx:
+            pausing.reopen(tx, relay)
 
     def tick(self, name: str, every: float) -> bool:
         with self._database.writing() as tx:
@@ -72,7 +124,7 @@ class SqlLedger:
 
     def pauses(self) -> list[Pause]:
         with self._database.reading() as tx:
-            return pausing.holding(tx)
+            return pausing.standing(tx)
 
     def totals(self) -> Totals:
         with self._database.reading() as tx:
@@ -80,6 +132,10 @@ class SqlLedger:
 
     def find(self, selector: Selector) -> Iterator[DeliveryRecord]:
         return reading.find(self._database, selector)
+
+    def count(self, selector: Selector) -> int:
+        with self._database.reading() as tx:
+            return reading.count(tx, selector)
 
     def submission(self, public_id: str) -> SubmissionRecord:
         with self._database.reading() as tx:
@@ -91,9 +147,23 @@ class SqlLedger:
 
     # -- acting
 
-    def change(self, selector: Selector, state: State, actor: Actor) -> int:
-        with self._database.writing() as tx:
-            return changing.change(tx, selector, state, actor)
+    def change(
+        self, selector: Selector, state: State, actor: Actor, progress: Callable[[int], None] = lambda _: None
+    ) -> int:
+        return changing.change(self._database, selector, state, actor, progress)
+
+    def acts(self, *, since: float | None = None, limit: int = 100) -> list[Act]:
+        with self._database.reading() as tx:
+            return acting.listed(tx, since, limit)
+
+    # -- keeping
+
+    def retire(self, retention: Retention, limit: int) -> Retired:
+        return self._retiring.step(retention, limit)
+
+    def unused(self, blobs: Sequence[str]) -> list[str]:
+        with self._database.reading() as tx:
+            return using.unused(tx, blobs)
 
     # -- rejects
 

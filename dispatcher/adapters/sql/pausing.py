@@ -1,74 +1,132 @@
-"""Brakes and ticks: what is not leased for now, and who is to do what comes round."""
+"""Brakes and ticks: what is not leased for now, and who is to do what comes round.
 
-from dataclasses import asdict, dataclass
+A pause is open while its ``until`` is ahead (or NULL). When the dispatcher's own is over, it is half open: its
+``probe_until`` says until when somebody tries the relay, and NULL that a message has come through.
+"""
 
-from sqlalchemy import ColumnElement, or_, select
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
+from sqlalchemy import ColumnElement, and_, or_, select, update
+
+from dispatcher.adapters.sql import acting
 from dispatcher.adapters.sql.database import AnyRow, Transaction
 from dispatcher.adapters.sql.schema import deliveries, pauses, submissions, ticks
 from dispatcher.delivery import Actor
-from dispatcher.ledger import pause_seconds, signature
+from dispatcher.ledger import holds, pause_seconds, signature
 from dispatcher.records import Pause
 
 
 @dataclass(frozen=True, slots=True)
 class Brakes:
-    """What is paused now: lanes and relays by name, submissions by their number."""
+    """What is not leased now: lanes and relays by name, submissions by their number; ``any_relay``: nor what asks for
+    no relay."""
 
     lanes: frozenset[str]
     relays: frozenset[str]
     submissions: frozenset[int]
+    any_relay: bool
 
     def passed(self) -> tuple[ColumnElement[bool], ...]:
         """The conditions for a delivery that none of them holds."""
         found: list[ColumnElement[bool]] = []
+        relay = deliveries.c.relay
+        if self.any_relay:
+            found.append(relay.is_not(None))
         if self.relays:
-            found.append(or_(deliveries.c.relay.is_(None), deliveries.c.relay.not_in(self.relays)))
+            found.append(or_(relay.is_(None), relay.not_in(self.relays)))
         if self.submissions:
             found.append(deliveries.c.submission_id.not_in(self.submissions))
         return tuple(found)
 
 
-def brakes(tx: Transaction) -> Brakes:
-    """What holds now."""
-    found: dict[str, set[str]] = {"lane": set(), "relay": set(), "submission": set()}
-    for kind, name in tx.execute(select(pauses.c.kind, pauses.c.name).where(_holds(tx))):
+def brakes(tx: Transaction, avoid: Collection[str | None] = ()) -> Brakes:
+    """What holds now, and what the caller avoids (see interfaces.Ledger.lease)."""
+    found: dict[str, set[str]] = {"lane": set(), "relay": {name for name in avoid if name}, "submission": set()}
+    for kind, name in tx.execute(select(pauses.c.kind, pauses.c.name).where(_is_open(tx))):
         found.setdefault(kind, set()).add(name)
     numbers: frozenset[int] = frozenset()
     if found["submission"]:
         query = select(submissions.c.id).where(submissions.c.public_id.in_(found["submission"]))
         numbers = frozenset(tx.execute(query).scalars())
-    return Brakes(frozenset(found["lane"]), frozenset(found["relay"]), numbers)
+    return Brakes(frozenset(found["lane"]), frozenset(found["relay"]), numbers, None in avoid)
 
 
 def pause(
     tx: Transaction, kind: str, name: str, seconds: float | None, reason: str, actor: Actor | None = None
 ) -> Pause:
     """See interfaces.Ledger.pause."""
-    query = select(pauses).where(pauses.c.kind == kind, pauses.c.name == name).with_for_update()
-    row = tx.execute(query).one_or_none()
-    before = _record(row) if row else None
+    # A row that is over stands there before anybody looks: so the first two, too, wait for each other.
+    over = {"kind": kind, "name": name, "until": 0.0, "since": 0.0, "reason": ""}
+    tx.execute(tx.insert(pauses).on_conflict_do_nothing(), over)
+    before = _locked(tx, kind, name)
     length = seconds if actor else pause_seconds(before, seconds, tx.now)
     if before and length is None and not actor:
         return before
-    until = None if length is None else tx.now + length
-    made = Pause(kind, name, until, reason, tx.now, signature(actor) if actor else None)
-    upsert = tx.insert(pauses).values(asdict(made))
-    tx.execute(upsert.on_conflict_do_update(index_elements=["kind", "name"], set_=upsert.excluded))
-    return made
+    made = {"until": None if length is None else tx.now + length, "since": tx.now, "reason": reason}
+    by = {"actor": signature(actor), "probe_until": None} if actor else {"actor": None, "probe_until": 0.0}
+    row = tx.execute(update(pauses).where(_is(kind, name)).values(**made, **by).returning(pauses)).one()
+    if actor:
+        acting.record(tx, actor, "pause", f"{kind} {name}", reason=reason)
+    return _record(row, tx.now)
 
 
-def holding(tx: Transaction) -> list[Pause]:
+def probe(tx: Transaction, relay: str, seconds: float) -> bool:
+    """See interfaces.Ledger.probe."""
+    free = update(pauses).where(_is("relay", relay), _is_half_open(tx), pauses.c.probe_until <= tx.now)
+    return tx.execute(free.values(probe_until=tx.now + seconds)).rowcount > 0
+
+
+def resume(tx: Transaction, kind: str, name: str, actor: Actor | None) -> bool:
+    """See interfaces.Ledger.resume. An open pause is not lifted by a message that came through before it was made."""
+    pausing = update(pauses).where(_is(kind, name))
+    if actor is None:
+        return tx.execute(pausing.where(_is_half_open(tx)).values(probe_until=None)).rowcount > 0
+    before = _locked(tx, kind, name)
+    if before is None or not (before.half_open or holds(before, tx.now)):
+        return False
+    by = {"actor": signature(actor), "reason": actor.reason}
+    tx.execute(pausing.values(until=tx.now, probe_until=None, **by))
+    acting.record(tx, actor, "resume", f"{kind} {name}")
+    return True
+
+
+def reopen(tx: Transaction, relay: str) -> None:
+    """See interfaces.Ledger.reopen."""
+    before = _locked(tx, "relay", relay)
+    if before and before.actor is None and (before.half_open or holds(before, tx.now)):
+        until = before.until if before.half_open else tx.now
+        tx.execute(update(pauses).where(_is("relay", relay)).values(until=until, probe_until=0.0))
+
+
+def standing(tx: Transaction) -> list[Pause]:
     """See interfaces.Ledger.pauses."""
-    return [_record(row) for row in tx.execute(select(pauses).where(_holds(tx)).order_by(pauses.c.since))]
+    query = select(pauses).where(or_(_is_open(tx), _is_half_open(tx))).order_by(pauses.c.since)
+    return [_record(row, tx.now) for row in tx.execute(query)]
 
 
-def _holds(tx: Transaction) -> ColumnElement[bool]:
+def _locked(tx: Transaction, kind: str, name: str) -> Pause | None:
+    """The pause as it stands, over or not; nobody else changes it now. The clock is read when it is locked."""
+    row = tx.execute(select(pauses).where(_is(kind, name)).with_for_update()).one_or_none()
+    return _record(row, tx.now) if row else None
+
+
+def _is(kind: str, name: str) -> ColumnElement[bool]:
+    return and_(pauses.c.kind == kind, pauses.c.name == name)
+
+
+def _is_open(tx: Transaction) -> ColumnElement[bool]:
     return or_(pauses.c.until.is_(None), pauses.c.until > tx.now)
 
 
-def _record(row: AnyRow) -> Pause:
-    return Pause(row.kind, row.name, row.until, row.reason, row.since, row.actor)
+def _is_half_open(tx: Transaction) -> ColumnElement[bool]:
+    return and_(pauses.c.until <= tx.now, pauses.c.actor.is_(None), pauses.c.probe_until.is_not(None))
+
+
+def _record(row: AnyRow, now: float) -> Pause:
+    found = Pause(row.kind, row.name, row.until, row.reason, row.since, row.actor)
+    own = row.actor is None and row.probe_until is not None
+    return replace(found, half_open=own and not holds(found, now))
 
 
 def tick(tx: Transaction, name: str, every: float) -> bool:

@@ -53,6 +53,18 @@ def find(database: Database, selector: Selector) -> Iterator[DeliveryRecord]:
     return _pages(database, where, selector.limit)
 
 
+def count(tx: Transaction, selector: Selector) -> int:
+    """See interfaces.Ledger.count."""
+    query = (
+        select(func.count())
+        .select_from(deliveries)
+        .join(messages, messages.c.id == deliveries.c.message_id)
+        .join(submissions, submissions.c.id == deliveries.c.submission_id)
+        .where(conditions(tx, selector))
+    )
+    return int(tx.execute(query).scalar_one())
+
+
 def _pages(database: Database, where: ColumnElement[bool], limit: int | None) -> Iterator[DeliveryRecord]:
     query = (
         select(*_RECORD)

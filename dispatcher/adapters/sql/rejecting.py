@@ -2,11 +2,12 @@
 
 from sqlalchemy import select, update
 
+from dispatcher.adapters.sql import acting
 from dispatcher.adapters.sql.database import AnyRow, Transaction
 from dispatcher.adapters.sql.schema import rejects
 from dispatcher.delivery import Actor
 from dispatcher.errors import NotFound
-from dispatcher.ledger import signature
+from dispatcher.ledger import RESOLVED, signature
 from dispatcher.records import Reject
 
 
@@ -35,6 +36,7 @@ def resolve(tx: Transaction, number: int, outcome: str, actor: Actor) -> None:
     is_open = (rejects.c.id == number) & rejects.c.outcome.is_(None)
     if tx.execute(update(rejects).where(is_open).values(outcome=outcome, **by)).rowcount == 0:
         raise NotFound(f"no open reject {number}")
+    acting.record(tx, actor, RESOLVED[outcome], f"reject {number}")
 
 
 def _record(row: AnyRow) -> Reject:

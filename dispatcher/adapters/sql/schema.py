@@ -1,6 +1,7 @@
 """The tables, the same on SQLite and PostgreSQL. Times are seconds since the epoch; ids are short integers.
 
-    submissions --< messages --< deliveries --< attempts        keys, templates, rejects, pauses, ticks stand alone
+    submissions --< messages --< deliveries --< attempts
+              +---< blob_uses                    keys, templates, publications, blobs, rejects, pauses, acts, ticks
 
 ``deliveries`` is the only table whose rows move, so it is narrow, and what workers ask for has partial indexes:
 neither a million settled rows nor a million that wait make a lease slower.
@@ -18,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -68,8 +70,9 @@ class Words(UserDefinedType[str]):
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
-SCHEMA = "1.0"  # major.minor: code works on any newer minor of its major
+SCHEMA = "1.1"  # major.minor: code works on any newer minor of its major
 WAITING = "state IN ('queued', 'deferred')"
+PINNED = f"{WAITING} AND relay IS NOT NULL"
 
 metadata = MetaData(
     naming_convention={
@@ -101,6 +104,13 @@ submissions = Table(
     Column("labels", Json, nullable=False),  # the metadata as "key=value", to be searched
     Column("producer", Words, nullable=False),
     Column("key", Words),
+    Column("blobs_noted", Boolean),  # its attachments stand in `blob_uses`; NULL: a program of 1.0 took it in
+)
+Index(
+    "ix_submissions_blobs_unnoted",
+    submissions.c.id,
+    sqlite_where=text("blobs_noted IS NULL"),
+    postgresql_where=text("blobs_noted IS NULL"),
 )
 
 messages = Table(
@@ -160,6 +170,14 @@ Index(
     postgresql_where=text(WAITING),
 )
 Index(
+    "ix_deliveries_pinned",  # what asks for a relay: the few among the many that may go while the others are held
+    deliveries.c.lane,
+    deliveries.c.due_at,
+    deliveries.c.relay,
+    sqlite_where=text(PINNED),
+    postgresql_where=text(PINNED),
+)
+Index(
     "ix_deliveries_lease",
     deliveries.c.lease_until,
     sqlite_where=text("state = 'leased'"),
@@ -193,7 +211,9 @@ keys = Table(  # outlives the submission
     Column("accepted", Integer, nullable=False),
     Column("fingerprints", Json, nullable=False),
     Column("keep_until", Double, nullable=False),
+    Column("gone", Boolean),  # its submission is over its retention
 )
+Index("ix_keys_gone", keys.c.keep_until, sqlite_where=text("gone"), postgresql_where=text("gone"))
 
 templates = Table(
     "templates",
@@ -202,6 +222,32 @@ templates = Table(
     Column("name", Text, nullable=False),
     Column("files", Json, nullable=False),
     Column("published_at", Double, nullable=False),
+)
+
+publications = Table(  # the version of each template that new mail is rendered with
+    "publications",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("actor", Words, nullable=False),
+    Column("reason", Words, nullable=False),
+)
+
+blobs = Table(  # attachments, where servers share no folder
+    "blobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("touched_at", Double, nullable=False),  # when it was put last
+    Column("content", LargeBinary, nullable=False),
+)
+
+blob_uses = Table(  # whichever store the attachments are in
+    "blob_uses",
+    metadata,
+    Column("submission_id", Id, ForeignKey("submissions.id", ondelete="CASCADE"), primary_key=True),
+    Column("blob", String(64), primary_key=True, index=True),
 )
 
 rejects = Table(
@@ -238,6 +284,21 @@ pauses = Table(
     Column("since", Double, nullable=False),
     Column("reason", Words, nullable=False),
     Column("actor", Words),
+    # An automatic pause that is over: the relay is half open. Whoever sets this to later than now may try it;
+    # NULL: the relay is used as ever.
+    Column("probe_until", Double),
+)
+
+acts = Table(  # what people did
+    "acts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("actor", Words, nullable=False),
+    Column("act", String(32), nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("reason", Words, nullable=False),
 )
 
 ticks = Table(

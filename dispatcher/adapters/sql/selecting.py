@@ -12,6 +12,7 @@ from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions
 from dispatcher.delivery import Selector
 from dispatcher.errors import NotFound
+from dispatcher.ledger import WIPED
 
 
 @dataclass(slots=True)
@@ -111,8 +112,13 @@ def conditions(tx: Transaction, selector: Selector) -> ColumnElement[bool]:
         found.append(deliveries.c.state.in_([state.value for state in selector.states]))
     if selector.to is not None:
         found.append(func.lower(deliveries.c.rcpt) == func.lower(selector.to))
-    if selector.lane is not None:
-        found.append(deliveries.c.lane == selector.lane.value)
+    exactly = (
+        (deliveries.c.lane, selector.lane and selector.lane.value),
+        (deliveries.c.relay, selector.relay),
+        (submissions.c.producer, selector.producer),
+        (wiped(), selector.wiped),
+    )
+    found += [column == value for column, value in exactly if value is not None]
     if selector.key is not None:
         owners = select(keys.c.submission).where(keys.c.key == selector.key)
         numbers = select(submissions.c.id).where(submissions.c.public_id.in_(owners))
@@ -120,13 +126,18 @@ def conditions(tx: Transaction, selector: Selector) -> ColumnElement[bool]:
     if selector.since is not None:
         found.append(submissions.c.accepted_at >= selector.since)
     if selector.tag is not None:
-        found.append(_holds(submissions.c.tags, selector.tag))
+        found.append(holds(submissions.c.tags, selector.tag))
     for name, value in selector.metadata:
-        found.append(_holds(func.coalesce(messages.c.labels, submissions.c.labels), f"{name}={value}"))
+        found.append(holds(func.coalesce(messages.c.labels, submissions.c.labels), f"{name}={value}"))
     return and_(True, *found)
 
 
-def _holds(column: ColumnElement[Any], word: str) -> ColumnElement[bool]:
+def wiped() -> ColumnElement[bool]:
+    """Of messages: whether there were secrets that are forgotten."""
+    return func.coalesce(type_coerce(messages.c.secrets, Text), "") == json.dumps(WIPED)
+
+
+def holds(column: ColumnElement[Any], word: str) -> ColumnElement[bool]:
     """Whether a JSON array of strings, kept as text, has this one. A quote inside of a string is escaped in JSON, so
     the quoted word is found only as a whole. Not LIKE, which in SQLite knows no upper case; and what finds a text in
     a text has another name in each database, but not what replaces it."""

@@ -8,7 +8,9 @@ from sqlalchemy import insert, select, update
 
 from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
 from dispatcher.adapters.sql.schema import attempts, deliveries, messages
+from dispatcher.adapters.sql.selecting import wiped
 from dispatcher.delivery import LIVE, SETTLED, State
+from dispatcher.ledger import WIPED
 from dispatcher.records import AttemptRecord
 
 # attempts' column -> the one of the row
@@ -77,7 +79,7 @@ def change(tx: Transaction, rows: Sequence[AnyRow], state: State, event: dict[st
 
 
 def wipe(tx: Transaction, message_ids: set[int]) -> None:
-    """Forget the secrets of those messages that are settled throughout.
+    """Forget the secrets of those messages that are settled throughout, and note that there were some.
 
     The message is locked before its deliveries are looked at, so that of two who settle its last ones at the same
     time the second sees the first.
@@ -85,7 +87,7 @@ def wipe(tx: Transaction, message_ids: set[int]) -> None:
     for chunk in chunks(sorted(message_ids)):
         secretive = tx.execute(
             select(messages.c.id)
-            .where(messages.c.id.in_(chunk), messages.c.secrets.is_not(None))
+            .where(messages.c.id.in_(chunk), messages.c.secrets.is_not(None), ~wiped())
             .order_by(messages.c.id)
             .with_for_update()
         ).scalars().all()  # fmt: skip
@@ -95,7 +97,7 @@ def wipe(tx: Transaction, message_ids: set[int]) -> None:
             deliveries.c.message_id.in_(secretive), deliveries.c.state.in_([state.value for state in LIVE])
         )
         over = set(secretive) - set(tx.execute(live).scalars())
-        tx.execute(update(messages).where(messages.c.id.in_(over)).values(secrets=None))
+        tx.execute(update(messages).where(messages.c.id.in_(over)).values(secrets=WIPED))
 
 
 def histories(tx: Transaction, rows: Sequence[AnyRow]) -> dict[int, tuple[AttemptRecord, ...]]:

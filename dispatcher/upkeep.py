@@ -1,0 +1,61 @@
+"""Keeps the ledger from growing for ever: what is over its retention goes, then the attachments that nobody uses."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dispatcher.interfaces import Blobs, Clock, Ledger
+from dispatcher.retention import Retention
+
+STEP = 1000  # deliveries in one transaction
+UNUSED_SECONDS = 86400.0  # an attachment is put before its submission is in the ledger
+_LAST_ID = "~"
+_LONGEST_REST = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What one run removed."""
+
+    submissions: int
+    deliveries: int
+    attachments: int
+
+
+class Upkeep:
+    """One run of it; two at once, on whatever machines, do each other no harm."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, retention: Retention, clock: Clock) -> None:
+        self._ledger, self._blobs, self._retention, self._clock = ledger, blobs, retention, clock
+
+    def run(self, seconds: float, stopping: Callable[[], bool] = lambda: False) -> Removed:
+        """Remove what may go, until nothing is left or the time is over. Raises LedgerUnavailable."""
+        until = self._clock.monotonic() + seconds
+
+        def over() -> bool:
+            return stopping() or self._clock.monotonic() >= until
+
+        submissions = deliveries = attachments = 0
+        more = True
+        while more and not over():
+            began = self._clock.monotonic()
+            retired = self._ledger.retire(self._retention, STEP)
+            submissions, deliveries = submissions + retired.submissions, deliveries + retired.deliveries
+            more = retired.more
+            # As long as it took, so that all others get their turn: SQLite keeps no queue of those who want to write.
+            time.sleep(min(self._clock.monotonic() - began, _LONGEST_REST) if more else 0)
+        for blob in self._unused():
+            if over():
+                break
+            attachments += self._blobs.remove(blob, UNUSED_SECONDS)
+        return Removed(submissions, deliveries, attachments)
+
+    def _unused(self) -> Iterator[str]:
+        """Attachments that may go. It begins anywhere, so that each has its turn, however many there are."""
+        anywhere = secrets.token_hex(32)
+        for first, last in ((anywhere, _LAST_ID), ("", anywhere)):
+            after = first
+            while page := [blob for blob in self._blobs.old(UNUSED_SECONDS, after=after) if blob <= last]:
+                yield from self._ledger.unused(page)
+                after = page[-1]
