@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from dispatcher.errors import PoolTimeout, TransportError
+from dispatcher.errors import LimitReached, PoolTimeout, TransportError
 from dispatcher.relay import Relay
 
 
@@ -32,6 +32,22 @@ class Pooled(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """What the pool asks for a connection that counts over all workers; see ``interfaces.RateLimiter``."""
+
+    def enter(self, relay: str) -> float:
+        """0 if one may be opened, else the seconds after which to ask again."""
+        ...
+
+    def leave(self, relay: str) -> None:
+        """One was closed, or not opened after all."""
+        ...
+
+    def wanted(self, relay: str) -> bool:
+        """Whether another worker waits for one."""
+        ...
+
+
 S = TypeVar("S", bound=Pooled)
 
 
@@ -46,7 +62,7 @@ class Pool(Generic[S]):
 
     The relay's caps on messages, age and idle time hold. A session is given out to one taker at a time. Thread-safe;
     made for one process: after a fork the child forgets what it inherited, without a QUIT that would end the
-    parent's connections.
+    parent's connections. Each session that is open has passed the ``gate``, if there is one.
     """
 
     def __init__(
@@ -57,8 +73,9 @@ class Pool(Generic[S]):
         size: int,
         wait_seconds: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        gate: Gate | None = None,
     ) -> None:
-        self._relay, self._open_session = relay, open_session
+        self._relay, self._open_session, self._gate = relay, open_session, gate
         self._size, self._wait_seconds, self._clock = size, wait_seconds, clock
         self._closed = False
         self._begin()
@@ -73,13 +90,14 @@ class Pool(Generic[S]):
     def take(self) -> S:
         """A session that nobody else has: the idle one used last, or a new one.
 
-        Raises PoolTimeout when all stay in use for the time allowed, and what opening raises.
+        Raises PoolTimeout when all stay in use for the time allowed, LimitReached when other workers have all that may
+        be open, and what opening raises.
         """
         self._forget_inherited()
         with self._changed:
             session, doomed = self._choose()
         for old in doomed:
-            old.close(polite=True)
+            self._end(old, polite=True)
         return session if session is not None else self._open()
 
     def replace(self, session: S) -> S:
@@ -90,19 +108,35 @@ class Pool(Generic[S]):
         return self._open(session)
 
     def give(self, session: S) -> None:
-        """Take a session back: it is kept for the next taker, or closed when it is of no use any more."""
+        """Take a session back: it is kept for the next taker, or closed when it is of no use, or wanted elsewhere."""
+        wanted = self._wanted()
         with self._changed:
             opened = self._busy.pop(session, None)
-            keep = opened is not None and not self._closed and not self._spent(session, opened)
+            keep = opened is not None and not self._closed and not wanted and not self._spent(session, opened)
             if keep and opened is not None:
                 self._idle.append(_Idle(session, opened, self._clock()))
             self._changed.notify()
-        if not keep:
-            session.close(polite=session.usable and opened is not None)
+        if opened is None:
+            session.close(polite=False)  # it is another process', or was replaced in vain
+        elif not keep:
+            self._end(session, polite=session.usable)
 
     def spent(self, session: S) -> bool:
         """Whether a session in use should carry no further message: unusable, or at its cap of messages or age."""
         return self._spent(session, self._busy[session])
+
+    def tend(self) -> None:
+        """Close the idle sessions that are too old, or all of them when another worker waits for one."""
+        if not self._idle or self._pid != os.getpid():
+            return
+        wanted = self._wanted()
+        with self._changed:
+            doomed = self._weed()
+            if wanted:
+                doomed += [idle.session for idle in self._idle]
+                self._idle = []
+        for session in doomed:
+            self._end(session, polite=True)
 
     def close(self) -> None:
         """Close what is idle now and what is in use as soon as it is given back; nothing is given out any more."""
@@ -112,7 +146,7 @@ class Pool(Generic[S]):
             doomed, self._idle = self._idle, []
             self._changed.notify_all()
         for idle in doomed:
-            idle.session.close(polite=True)
+            self._end(idle.session, polite=True)
 
     def __repr__(self) -> str:
         closed = " closed" if self._closed else ""
@@ -158,11 +192,17 @@ class Pool(Generic[S]):
 
     def _open(self, after: S | None = None) -> S:
         session: S | None = None
+        entered = after is not None
         try:
             if after is not None:
                 after.close(polite=after.usable)
+            else:
+                self._enter()
+                entered = True
             session = self._open_session()
         finally:
+            if session is None and entered:
+                self._leave()
             with self._changed:
                 self._opening -= 1
                 if session is not None:
@@ -170,6 +210,23 @@ class Pool(Generic[S]):
                 else:
                     self._changed.notify()
         return session
+
+    def _enter(self) -> None:
+        if self._gate is not None and (wait := self._gate.enter(self._relay.name)):
+            most = self._relay.max_connections
+            these = "connections that it allows" if most is None else f"{most} connections"
+            raise LimitReached(self._relay.name, f"all {these} are in use", wait)
+
+    def _leave(self) -> None:
+        if self._gate is not None:
+            self._gate.leave(self._relay.name)
+
+    def _wanted(self) -> bool:
+        return self._gate is not None and self._gate.wanted(self._relay.name)
+
+    def _end(self, session: S, *, polite: bool) -> None:
+        session.close(polite=polite)
+        self._leave()
 
     def _forget_inherited(self) -> None:
         if self._pid == os.getpid():

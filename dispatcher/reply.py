@@ -61,10 +61,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Silence: the connection ended or timed out in this phase. In phase FINAL the outcome is unknown (in doubt)."""
+    """Silence: the connection ended (``closed``) or timed out in this phase. In phase FINAL the outcome is unknown (in
+    doubt)."""
 
     phase: Phase
     reason: str = ""
+    closed: bool = False
 
     def __str__(self) -> str:
         return f"no reply at {self.phase}: {self.reason}"

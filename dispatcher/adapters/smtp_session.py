@@ -1,7 +1,8 @@
 """One SMTP session with a relay: opened, used for one transaction after another, closed (RFC 5321)."""
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dispatcher.adapters.smtp_auth import authenticate
 from dispatcher.adapters.smtp_wire import Silence, Wire
@@ -13,6 +14,7 @@ from dispatcher.reply import NoReply, Outcome, Phase, Reply, Result
 
 _CLOSING = 421
 _GO_ON = (3,)
+_TOO_MANY = re.compile(r"too many|concurren|(connection|session)s?\W+(\w+\W+){0,3}(limit|exceed)", re.IGNORECASE)
 
 
 class StaleSession(Exception):
@@ -23,29 +25,33 @@ class SmtpSession:
     """A greeted, secured and authenticated connection.
 
     ``usable`` turns False, for good, with a 421, silence or garbage, and while a transaction is open: whatever
-    interrupts one leaves the session unusable. ``transactions`` counts those that were begun.
+    interrupts one leaves the session unusable. ``transactions`` counts those that were begun. ``crowd`` is told of a
+    reply that may mean one connection too many; it raises what is to be raised if it does.
     """
 
-    def __init__(self, relay: Relay, wire: Wire, capabilities: Capabilities) -> None:
+    def __init__(
+        self, relay: Relay, wire: Wire, capabilities: Capabilities, crowd: Callable[[Reply], None] = lambda _: None
+    ) -> None:
         self.capabilities = capabilities
         self.usable = True
         self.transactions = 0
-        self._relay, self._wire = relay, wire
+        self._relay, self._wire, self._crowd = relay, wire, crowd
         self._needs_reset = False
 
     @classmethod
-    def open(cls, relay: Relay) -> "SmtpSession":
-        """Connect, greet, go under TLS and log in. Raises ConnectFailed, TlsFailed, AuthFailed."""
+    def open(cls, relay: Relay, crowd: Callable[[Reply], None] = lambda _: None) -> "SmtpSession":
+        """Connect, greet, go under TLS and log in. Raises ConnectFailed, TlsFailed, AuthFailed, and what ``crowd``
+        does."""
         wire = Wire.connect(relay)
         try:
-            capabilities = _enter(wire, relay)
+            capabilities = _enter(wire, relay, crowd)
         except Silence as silence:
             wire.close(polite=False)
             raise ConnectFailed(relay.name, f"{relay.display}: {silence}") from silence
         except BaseException:
             wire.close(polite=False)
             raise
-        return cls(relay, wire, capabilities)
+        return cls(relay, wire, capabilities, crowd)
 
     def send(self, message: Message, journal: Journal) -> Outcome:
         """One transaction. Raises StaleSession when a used connection is found to have ended: nothing was taken.
@@ -97,9 +103,11 @@ class SmtpSession:
         except Silence as silence:
             if used and silence.closed and silence.phase is Phase.MAIL:
                 raise StaleSession from silence
-            return NoReply(silence.phase, silence.reason)
+            return NoReply(silence.phase, silence.reason, silence.closed)
         if used and rest.code == _CLOSING and rest.phase is Phase.MAIL:
             raise StaleSession
+        if rest.code // 100 == 4 and rest.phase is Phase.MAIL and _TOO_MANY.search(rest.text):  # noqa: PLR2004 - 4yz
+            self._crowd(rest)
         self.usable = rest.code != _CLOSING
         return rest
 
@@ -151,10 +159,10 @@ class SmtpSession:
         return None
 
 
-def _enter(wire: Wire, relay: Relay) -> Capabilities:
+def _enter(wire: Wire, relay: Relay, crowd: Callable[[Reply], None]) -> Capabilities:
     wire.wait(relay.timeout_command)
-    _welcome(relay, wire.read(Phase.CONNECT))
-    _greet(wire, relay)
+    _welcome(relay, wire.read(Phase.CONNECT), crowd)
+    _greet(wire, relay, crowd)
     if relay.tls == "starttls":
         if not wire.capabilities(None).offers("STARTTLS"):
             raise TlsFailed(relay.name, f"{relay.display}: the server offers no STARTTLS")
@@ -163,20 +171,22 @@ def _enter(wire: Wire, relay: Relay) -> Capabilities:
             raise TlsFailed(relay.name, f"{relay.display}: STARTTLS was refused: {reply}")
         wire.secure(relay)
         wire.wait(relay.timeout_command)
-        _greet(wire, relay)
+        _greet(wire, relay, crowd)
     auth = authenticate(wire, relay, wire.capabilities(None))
     return wire.capabilities(auth)
 
 
-def _greet(wire: Wire, relay: Relay) -> None:
+def _greet(wire: Wire, relay: Relay, crowd: Callable[[Reply], None]) -> None:
     """EHLO, or HELO for a server that knows no better where neither STARTTLS nor AUTH is needed."""
     reply = wire.hello(relay.ehlo)
     if reply.code // 100 == 5 and relay.tls != "starttls" and relay.username is None:  # noqa: PLR2004 - refused for good
         reply = wire.ask(f"HELO {relay.ehlo or wire.own_name()}", Phase.EHLO)
-    _welcome(relay, reply)
+    _welcome(relay, reply, crowd)
 
 
-def _welcome(relay: Relay, reply: Reply) -> None:
+def _welcome(relay: Relay, reply: Reply, crowd: Callable[[Reply], None]) -> None:
+    if reply.code // 100 == 4:  # noqa: PLR2004 - RFC 5321 section 4.2.1: not now
+        crowd(reply)
     if not _positive(reply):
         raise ConnectFailed(relay.name, f"{relay.display}: refused at {reply.phase}: {reply}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.errors import ConnectFailed
 from dispatcher.reply import NoReply, Phase, Reply
 from tests.smtpd import Peer, ScriptedServer, TellingJournal, deliver, message, only
 
@@ -27,11 +28,22 @@ def test_a_connection_that_ends_leaves_no_reply_in_its_phase(phase: Phase, until
         until(peer)
 
     journal = TellingJournal()
-    with ScriptedServer(script) as server:
+    again = () if phase is Phase.FINAL else (Peer.greet,)  # is the relay gone? It is not
+    with ScriptedServer(script, *again) as server:
         result = only(deliver(server.relay(), message(1), journal=journal))
-    assert result == NoReply(phase, "connection closed")
+    assert result == NoReply(phase, "connection closed", closed=True)
     begun = [("begin", 1, ())] if phase is Phase.FINAL else []
     assert journal.events == [*begun, ("reply", 1)]
+
+
+@pytest.mark.parametrize(("phase", "until"), HANG_UPS[:-1], ids=[phase for phase, _ in HANG_UPS[:-1]])
+def test_a_relay_that_dies_before_the_dot_costs_the_mail_no_attempt(phase: Phase, until: Callable[[Peer], Any]) -> None:
+    def script(peer: Peer) -> None:
+        peer.greet()
+        until(peer)
+
+    with ScriptedServer(script, lambda _: None) as server, pytest.raises(ConnectFailed):
+        deliver(server.relay(), message(1))
 
 
 @pytest.mark.parametrize(("phase", "until"), HANG_UPS, ids=[phase for phase, _ in HANG_UPS])
@@ -94,7 +106,7 @@ def test_a_connection_that_breaks_within_a_long_body_is_known_to_be_unsent() -> 
 
     journal = TellingJournal()
     content = b"Subject: long\r\n\r\n" + (b"x" * 74 + b"\r\n") * 400_000
-    with ScriptedServer(script) as server:
+    with ScriptedServer(script, Peer.greet) as server:
         result = only(deliver(server.relay(), message(1, content=content), journal=journal))
     assert isinstance(result, NoReply)
     assert result.phase is Phase.DATA
@@ -156,7 +168,7 @@ def test_silence_leaves_the_refusals_before_it_as_they_are() -> None:
         mail = message(1, "a@x.example", "b@x.example", "c@x.example")
         (outcome,) = deliver(server.relay(), mail, journal=journal)
     assert outcome.results == (
-        (10, NoReply(Phase.FINAL, "connection closed")),
+        (10, NoReply(Phase.FINAL, "connection closed", closed=True)),
         (11, Reply(550, "gone", "5.1.1", Phase.RCPT)),
         (12, Reply(451, "later", "4.7.1", Phase.RCPT)),
     )
