@@ -65,13 +65,14 @@ class Received:
 class Recording:
     """A file of JSON Lines that is appended to, or a list in memory when it is given no path.
 
-    Iterating reads back what was recorded; with a file also what it held from before.
+    Iterating reads back what was recorded; with a file also what it held from before. ``count`` is of this run.
     """
 
     def __init__(self, path: Path | None, *, fsync: bool = False) -> None:
         """Raises BlockingIOError when another recording is being made into that file."""
         self._path, self._fsync = path, fsync
         self._lines: list[bytes] = []
+        self.count = 0
         self._file = -1 if path is None else _open_to_append(path)
 
     @staticmethod
@@ -85,10 +86,14 @@ class Recording:
 
     def append(self, received: Received) -> None:
         """Write it down. When this returns, it survives the end of this process; with ``fsync`` that of the host."""
+        self._write(received.line)
+        self.count += 1
+
+    def _write(self, line: bytes) -> None:
         if self._path is None:
-            self._lines.append(received.line)
+            self._lines.append(line)
             return
-        rest, size = memoryview(received.line), os.fstat(self._file).st_size
+        rest, size = memoryview(line), os.fstat(self._file).st_size
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]

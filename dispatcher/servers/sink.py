@@ -1,6 +1,7 @@
 """A recording SMTP server for the demo and for tests: what it answers 250 to, it has written down.
 
-It speaks ESMTP by aiosmtpd, in a thread of its own, on the loopback interface, and refuses or defers by rules.
+It speaks ESMTP by aiosmtpd, in a thread of its own, and refuses or defers by rules. It takes whatever it is given, so
+it listens on the loopback interface unless it is told otherwise.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ from typing import Any, Self
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from dispatcher.reply import Phase
+from dispatcher.servers.address import LOOPBACK, listen, reachable
 from dispatcher.servers.recording import Received, Recording
 
 # ruff: noqa: ARG002, N802 - aiosmtpd calls its hooks by these names, with these arguments
 
-HOST = "127.0.0.1"
 _DONE = "250 2.0.0 Ok"
 _MAX_BYTES = 50 * 1024 * 1024
 
@@ -64,6 +65,7 @@ class Sink:
     def __init__(
         self,
         *,
+        host: str = LOOPBACK,
         port: int = 0,
         record: Path | None = None,
         fsync: bool = False,
@@ -74,7 +76,7 @@ class Sink:
         final_seconds: float = 0.0,
     ) -> None:
         self.recording = Recording(record, fsync=fsync)
-        self._port, self._tls, self._implicit = port, tls, implicit
+        self._host, self._port, self._tls, self._implicit = host, port, tls, implicit
         self._users = dict(users or {})
         self._handler = _Handler(self.recording, rules, bool(users), final_seconds)
         self._connections: set[_Connection] = set()
@@ -89,13 +91,14 @@ class Sink:
     @property
     def url(self) -> str:
         """How a relay setting names it."""
+        host = reachable(self._host)
         if self._implicit:
-            return f"smtps://{HOST}:{self._port}"
-        return f"smtp://{HOST}:{self._port}?tls={'starttls' if self._tls else 'none'}"
+            return f"smtps://{host}:{self._port}"
+        return f"smtp://{host}:{self._port}?tls={'starttls' if self._tls else 'none'}"
 
     def start(self) -> None:
         """Listen; returns when connections are taken. Raises OSError when the port is not free."""
-        listening = socket.create_server((HOST, self._port), backlog=512)
+        listening = listen(self._host, self._port)
         self._port = listening.getsockname()[1]
         self._loop, ready = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(
