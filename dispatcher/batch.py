@@ -6,7 +6,7 @@ from contextlib import closing
 
 from dispatcher.compose import Sources, compose, fingerprint
 from dispatcher.delivery import Lease, LeasedDelivery, LeasedMessage, Settlement, State
-from dispatcher.errors import DispatcherError, LedgerError, TransportError
+from dispatcher.errors import DispatcherError, LedgerError, LimitReached, TransportError
 from dispatcher.events import DeliveryTried
 from dispatcher.interfaces import Clock, EventSink, Journal, Transport
 from dispatcher.mail import Message
@@ -14,14 +14,20 @@ from dispatcher.reply import NoReply, Outcome, Reply, ReplyClass, Result
 from dispatcher.retry import Decision, RetryPolicy, decide
 from dispatcher.routing import choose
 from dispatcher.settler import Settler
+from dispatcher.storm import IN_A_ROW, Storm
+from dispatcher.throttle import Throttle
 
 _NO_RELAY_SECONDS = 60.0
+_NO_RELAY = "its relay is paused or not configured"
 
 
 class Batch:
     """Sends one lease. Every delivery in it is settled when ``send`` returns: with what the relay said, or given back.
 
     ``pause`` is called with a relay's name, the class of its trouble and the reason, when it must not be used now.
+    ``paused`` grows by the relays that were found in trouble; mail that asks for none goes to the next one then.
+    ``patience``: how many messages in a row may be deferred before that counts as trouble. After ``send``, ``well``
+    and ``ill`` name the relays that answered for a message, and those in trouble.
     """
 
     def __init__(
@@ -30,50 +36,88 @@ class Batch:
         *,
         transports: Mapping[str, Transport],
         paused: set[str],
+        throttle: Throttle,
         sources: Sources,
         journal: Journal,
         settler: Settler,
         pause: Callable[[str, ReplyClass, str], None],
+        storm: Storm,
         sink: EventSink,
         clock: Clock,
         retry: RetryPolicy,
         stopping: Callable[[], bool],
+        patience: int = IN_A_ROW,
     ) -> None:
+        self.well, self.ill = set[str](), set[str]()
         self._lease, self._transports, self._paused = lease, transports, paused
+        self._throttle, self._storm, self._patience = throttle, storm, patience
         self._sources, self._journal, self._settler = sources, journal, settler
         self._pause, self._sink, self._clock = pause, sink, clock
         self._retry, self._stopping = retry, stopping
         self._unsent: dict[int, LeasedMessage] = {}
+        self._limited, self._trouble = 0.0, ""
         self._built: dict[int, str] = {}
 
     def send(self) -> None:
-        """Send the lease, relay by relay."""
-        routes: dict[str | None, list[LeasedMessage]] = {}
-        for message in self._lease.messages:
-            routes.setdefault(choose(message.relay, tuple(self._transports), self._paused), []).append(message)
-        for relay, group in routes.items():
-            if relay is None:
-                self._end(group, State.QUEUED, "its relay is paused or not configured", due_in=_NO_RELAY_SECONDS)
-            else:
-                self._send_over(self._transports[relay], group)
+        """Send the lease, relay by relay; what a relay in trouble leaves unsent goes to the next one, if it may."""
+        waiting: Sequence[LeasedMessage] = self._lease.messages
+        while waiting:
+            routes: dict[str | None, list[LeasedMessage]] = {}
+            for message in waiting:
+                routes.setdefault(choose(message.relay, tuple(self._transports), self._paused), []).append(message)
+            waiting = []
+            for relay, group in routes.items():
+                if relay is None:
+                    self._end_without(group)
+                else:
+                    waiting += self._send_over(self._transports[relay], group)
 
-    def _send_over(self, transport: Transport, group: Sequence[LeasedMessage]) -> None:
-        """Send one relay's share; what has no outcome in the end is known to be unsent and goes back."""
+    def _end_without(self, group: Sequence[LeasedMessage]) -> None:
+        """No relay is left: what asks for none can go as soon as any of them can."""
+        anywhere = [message for message in group if message.relay is None]
+        self._end(anywhere, State.QUEUED, self._trouble or _NO_RELAY)
+        bound = [message for message in group if message.relay is not None]
+        self._end(bound, State.QUEUED, _NO_RELAY, due_in=_NO_RELAY_SECONDS)
+
+    def _send_over(self, transport: Transport, group: Sequence[LeasedMessage]) -> list[LeasedMessage]:
+        """Send one relay's share. What has no outcome in the end is known to be unsent; what of it may go over another
+        relay is returned, and the rest goes back."""
         self._unsent = {message.id: message for message in group}
-        trouble = ""
+        relay, trouble, limited = transport.name, "", 0.0
+        self._limited = 0.0
         try:
-            with closing(transport.send(self._compose(group), self._journal)) as outcomes:
+            with closing(transport.send(self._compose(relay, group), self._journal)) as outcomes:
                 for outcome in outcomes:
                     trouble = self._take(outcome)
                     if trouble:
                         break
+            limited = self._limited
+        except LimitReached as error:
+            self._throttle.close_for(relay, error.seconds, error.reason)
+            limited = error.seconds
         except TransportError as error:
             trouble = error.reason
-            self._pause(transport.name, ReplyClass.RELAY, trouble)
-        self._end(self._unsent.values(), State.QUEUED, f"not tried: {trouble}" if trouble else "")
+            self._found_ill(relay, ReplyClass.RELAY, trouble)
+        return self._leave(relay, trouble, limited)
 
-    def _compose(self, group: Sequence[LeasedMessage]) -> Iterator[Message]:
-        """Compose one message at a time, as the transport asks for them; one that cannot be composed is invalid."""
+    def _leave(self, relay: str, trouble: str, limited: float) -> list[LeasedMessage]:
+        unsent = list(self._unsent.values())
+        if trouble:
+            self._trouble = f"not tried: {trouble}"
+            self._end([message for message in unsent if message.relay is not None], State.QUEUED, self._trouble)
+            return [message for message in unsent if message.relay is None]
+        reason = f"limit of {relay}: {self._throttle.reason(relay)}" if limited else ""
+        self._end(unsent, State.QUEUED, reason, due_in=limited)
+        return []
+
+    def _found_ill(self, relay: str, kind: ReplyClass, reason: str) -> None:
+        self.ill.add(relay)
+        self._paused.add(relay)
+        self._pause(relay, kind, reason)
+
+    def _compose(self, relay: str, group: Sequence[LeasedMessage]) -> Iterator[Message]:
+        """Compose one message at a time, as the transport asks for them and the relay's limits allow; one that cannot
+        be composed is invalid."""
         for leased in group:
             if self._stopping():
                 return
@@ -83,24 +127,32 @@ class Batch:
                 if isinstance(error, LedgerError) and error.temporary:
                     return
                 self._invalidate(self._unsent.pop(leased.id), str(error))
-            else:
-                self._built[message.id] = message.sha256
-                yield message
+                continue
+            self._limited = self._throttle.admit(relay, len(leased.deliveries), self._stopping)
+            if self._limited:
+                return
+            self._built[message.id] = message.sha256
+            yield message
 
     def _take(self, outcome: Outcome) -> str:
         """Hand one message's results to the settler; the reason to stop using the relay, if there is one."""
         leased, sha256 = self._unsent.pop(outcome.message), self._built.pop(outcome.message)
         now, results, trouble = self._clock.time(), dict(outcome.results), ""
+        self._throttle.told(outcome.relay, outcome.seconds)
         settlements = []
         for delivery in leased.deliveries:
             result = results[delivery.id]
             decision = self._decide(leased, delivery, result, now)
             if decision.trouble is not None and not trouble:
                 trouble = str(result)
-                self._pause(outcome.relay, decision.trouble, trouble)
+                self._found_ill(outcome.relay, decision.trouble, trouble)
             settlements.append(_settlement(leased, delivery, result, decision, outcome, sha256, now))
             self._tell(leased, delivery, decision.state, outcome.relay, result, now)
         self._settler.add(self._lease.token, settlements)
+        if not trouble and (trouble := self._storm.note(outcome, limit=self._patience)):
+            self._found_ill(outcome.relay, ReplyClass.TRANSIENT, trouble)
+        if not trouble and not all(isinstance(result, NoReply) for result in results.values()):
+            self.well.add(outcome.relay)
         return trouble
 
     def _decide(self, leased: LeasedMessage, delivery: LeasedDelivery, result: Result, now: float) -> Decision:

@@ -14,22 +14,28 @@ from dispatcher.adapters.folder import TemplateFolder, shipped
 from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.adapters.log import LogSink
 from dispatcher.adapters.redis import Broker
-from dispatcher.adapters.runtime import broker_url, writable
+from dispatcher.adapters.redis_limiter import RedisLimiter
+from dispatcher.adapters.relays import Relays
+from dispatcher.adapters.runtime import broker_address, writable
 from dispatcher.adapters.runtime import read as read_runtime
 from dispatcher.adapters.smtp import SmtpTransport
 from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.adapters.sql.opening import open_ledger
 from dispatcher.delivery import Lane
-from dispatcher.dispatcher import Dispatcher
+from dispatcher.dispatcher import Dispatcher, SystemClock
 from dispatcher.errors import ConfigurationError
-from dispatcher.interfaces import EventSink, Transport
+from dispatcher.interfaces import Blobs, EventSink, RateLimiter, Transport
+from dispatcher.memory import MemoryLimiter
 from dispatcher.policy import Policy
 from dispatcher.relay import Relay
+from dispatcher.retention import Retention
 from dispatcher.retry import RetryPolicy
 from dispatcher.settings import Settings
-from dispatcher.sources import load
+from dispatcher.sources import load, stamp
 
-TRANSPORTS: dict[str, Callable[[Relay], Transport]] = {"smtp": SmtpTransport}
+TRANSPORTS: dict[str, Callable[[Relay, RateLimiter], Transport]] = {
+    "smtp": lambda relay, limits: SmtpTransport(relay, limiter=limits)
+}
 
 
 class AttachmentPaths(Enum):
@@ -49,22 +55,31 @@ def build(
     *,
     paths: AttachmentPaths = AttachmentPaths.SETTINGS,
     sink: EventSink | None = None,
+    watch: Callable[[], Settings] | None = None,
     **overrides: Any,
 ) -> Dispatcher:
-    """A dispatcher by the settings. ``paths``: where this door reads attachments that are given by path.
+    """A dispatcher by the settings. ``paths``: where this door reads attachments that are given by path; ``watch``:
+    reads the settings again, for whoever lives so long that their relays may change.
     Raises ConfigurationError naming the setting."""
     settings = settings or load(**overrides)
     writable(settings)
+    told = sink or LogSink(settings.log.format, settings.log.addresses)
+    limits = limiter(settings)
+    relays = _relays(settings, limits, told, watch)
+    kept = ledger(settings)
+    stored = blobs(settings, kept)
     return Dispatcher(
-        ledger=ledger(settings),
+        ledger=kept,
         queue=Doorbell(broker(settings)),
-        blobs=FileBlobs(settings.blobs),
+        blobs=stored,
         templates=templates(settings).load,
-        attach=attachments(settings, paths.folders(settings)),
-        transports=transports(settings),
+        attach=attachments(settings, stored, paths.folders(settings)),
+        transports=relays.transports,
+        refreshed=relays.refreshed if watch else lambda: None,
         journal=MemoryJournal(),
+        limiter=limits,
         policy=policy(settings),
-        sink=sink or LogSink(settings.log.format, settings.log.addresses),
+        sink=told,
         owner=f"{socket.gethostname()}/{os.getpid()}",
     )
 
@@ -84,7 +99,14 @@ def policy(settings: Settings) -> Policy:
         lease_seconds=delivery.lease_seconds,
         settle_seconds=delivery.settle_seconds,
         sweep_seconds=delivery.sweep_seconds,
+        retention=_retention(settings),
     )
+
+
+def _retention(settings: Settings) -> Retention:
+    found = settings.retention
+    lanes = {Lane.TRANSACTIONAL: found.lanes.transactional, Lane.BULK: found.lanes.bulk}
+    return Retention(found.default, {lane: length for lane, length in lanes.items() if length}, found.tags)
 
 
 def ledger(settings: Settings) -> SqlLedger:
@@ -100,14 +122,34 @@ def templates(settings: Settings) -> TemplateFolder:
     return TemplateFolder(*filter(None, (own, shipped())))
 
 
-def attachments(settings: Settings, folders: Sequence[Path] | None) -> Attachments:
-    """The store of attachments for a door that may read these folders."""
-    return Attachments(FileBlobs(settings.blobs), folders, settings.max_message_bytes)
+def blobs(settings: Settings, kept: SqlLedger) -> Blobs:
+    """The store of attachments: a folder, or the ledger itself, over the same connections."""
+    return kept.blobs() if settings.blobs is None else FileBlobs(settings.blobs)
 
 
-def transports(settings: Settings) -> dict[str, Transport]:
-    """All relays by name, in the order of their priority. Connects nowhere yet."""
-    return {name: TRANSPORTS["smtp"](relay) for name, relay in settings.relay_table().items()}
+def attachments(settings: Settings, stored: Blobs, folders: Sequence[Path] | None) -> Attachments:
+    """The way into the store for a door that may read these folders."""
+    return Attachments(stored, folders, settings.max_message_bytes)
+
+
+def _relays(settings: Settings, limits: RateLimiter, sink: EventSink, watch: Callable[[], Settings] | None) -> Relays:
+    """The transports of all relays, which stay within these limits."""
+    table = settings.relay_table()
+
+    def read() -> dict[str, Relay]:
+        found = watch().relay_table() if watch else table
+        limits.limits(found)
+        return found
+
+    return Relays(table, lambda relay: TRANSPORTS["smtp"](relay, limits), read=read, stamp=stamp, sink=sink)
+
+
+def limiter(settings: Settings) -> RateLimiter:
+    """The limits of the relays, over all workers that share the broker."""
+    address = broker_address(settings)
+    found = RedisLimiter(address, SystemClock()) if address else MemoryLimiter(SystemClock().monotonic)
+    found.limits(settings.relay_table())
+    return found
 
 
 def runtime(settings: Settings) -> dict[str, Any] | None:
@@ -117,5 +159,5 @@ def runtime(settings: Settings) -> dict[str, Any] | None:
 
 def broker(settings: Settings) -> Broker | None:
     """The broker itself; None when there is none to be found."""
-    url = broker_url(settings)
-    return Broker(url) if url else None
+    address = broker_address(settings)
+    return Broker(address) if address else None

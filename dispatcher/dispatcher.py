@@ -8,28 +8,29 @@ beat -> sweep: end dead leases, ring for what is due
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
 from dispatcher import intake
-from dispatcher.batch import Batch
 from dispatcher.compose import Sources
-from dispatcher.delivery import Lane, Lease, Selector
+from dispatcher.delivery import Lane, Selector
 from dispatcher.errors import LedgerError, SubmissionError, TemplateError
-from dispatcher.events import RelayPaused
-from dispatcher.interfaces import Blobs, Clock, EventSink, Journal, Ledger, Queue, Transport
+from dispatcher.handed import Handed
+from dispatcher.interfaces import Blobs, Clock, EventSink, Journal, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
-from dispatcher.policy import Policy
+from dispatcher.policy import UPKEEP_SECONDS, Policy
 from dispatcher.render import Template, compiled
-from dispatcher.reply import ReplyClass
-from dispatcher.routing import choose
-from dispatcher.settler import Settler
+from dispatcher.settler import LOOK_SECONDS, Settler
 from dispatcher.template import TemplateVersion
+from dispatcher.throttle import Throttle
+from dispatcher.upkeep import Removed, Upkeep
+from dispatcher.worker import Worker
 
 CHUNK = 500  # submissions in one transaction of submit_many
 WATERMARK = 20  # bells that may wait in a lane; the backlog itself stays in the ledger
-_PAUSE_SECONDS = {ReplyClass.RELAY: 5.0, ReplyClass.ACCOUNT: 30.0, ReplyClass.RATE: 60.0}
+_PUBLISHED_SECONDS = 1.0
 
 
 class SystemClock:
@@ -40,6 +41,14 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """The transports by name, in the order of their priority, after settings were read again, and which changed."""
+
+    transports: Mapping[str, Transport]
+    changed: tuple[str, ...]
 
 
 Answer = Receipt | SubmissionError
@@ -58,6 +67,8 @@ class Dispatcher:
         attach: Callable[[Mapping[str, Any], str], dict[str, Any]],
         transports: Mapping[str, Transport],
         journal: Journal,
+        limiter: RateLimiter,
+        refreshed: Callable[[], Refreshed | None] = lambda: None,
         policy: Policy | None = None,
         clock: Clock | None = None,
         sink: EventSink = lambda _: None,
@@ -65,12 +76,26 @@ class Dispatcher:
     ) -> None:
         self.ledger, self.queue, self.blobs = ledger, queue, blobs
         self.policy, self.clock = policy or Policy(), clock or SystemClock()
-        self._templates, self._attach, self._transports = templates, attach, transports
-        self._journal, self._sink, self._owner = journal, sink, owner
-        self._published: set[str] = set()
-        self._sources = Sources(template=self._version, blob=blobs.get)
+        self._templates, self._attach, self._transports, self._refreshed = templates, attach, transports, refreshed
+        self._limiter = limiter
+        self._kept: set[str] = set()
+        self._publications: tuple[float, dict[str, str]] = (-_PUBLISHED_SECONDS, {})
+        self._alarms: dict[Lane, float] = {}
         self.settler = Settler(
-            ledger, journal, self.clock, seconds=self.policy.settle_seconds, idle=self._sweep_if_nobody_does, sink=sink
+            ledger, journal, self.clock, seconds=self.policy.settle_seconds, look=self._look, sink=sink
+        )
+        self._worker = Worker(
+            ledger=ledger,
+            relays=self._relays,
+            throttle=Throttle(limiter, self.clock),
+            sources=Sources(template=self._version, blob=blobs.get),
+            journal=journal,
+            settler=self.settler,
+            policy=self.policy,
+            clock=self.clock,
+            sink=sink,
+            owner=owner,
+            alarm=self._set_alarm,
         )
 
     @classmethod
@@ -85,6 +110,7 @@ class Dispatcher:
         self.settler.close()
         for transport in self._transports.values():
             transport.close()
+        self._limiter.close()
         self.ledger.close()
 
     def __enter__(self) -> Self:
@@ -104,7 +130,7 @@ class Dispatcher:
 
         Raises SubmissionError naming the field, LedgerUnavailable when nothing was changed.
         """
-        answer = self._commit([(submission, key)], producer)[0]
+        answer = self._commit([(submission, producer, key)])[0]
         if isinstance(answer, SubmissionError):
             raise answer
         return answer
@@ -115,7 +141,7 @@ class Dispatcher:
         """Accept any number, committed in chunks; one answer each, in order: a receipt or the error that it met."""
         waiting = iter(submissions)
         while group := list(islice(waiting, chunk)):
-            yield from self._commit([(submission, None) for submission in group], producer)
+            yield from self._commit([(submission, producer, None) for submission in group])
 
     def take_in(self, document: Any, *, door: str, reference: str, producer: str = "") -> str:
         """Accept what came through a door that has nobody to answer to: the submission's id, or ``rejected``.
@@ -123,28 +149,37 @@ class Dispatcher:
         What is refused is kept with its payload, field and reason. ``reference`` is the producer's own number of it
         (the Celery task id), the key of a submission that names none. Raises LedgerUnavailable, keeping nothing.
         """
-        try:
-            return self.submit(document, producer=producer, key=f"{door}:{reference}").id
-        except SubmissionError as error:
-            self.keep_reject(document, door=door, reference=reference, producer=producer, error=error)
-            return "rejected"
+        return self.take_in_many([Handed(document, reference, producer)], door=door)[0]
+
+    def take_in_many(self, handed: Sequence[Handed], *, door: str) -> list[str]:
+        """As ``take_in`` for several, of which those that hold are committed in one transaction."""
+        good = [(each.document, each.producer, f"{door}:{each.reference}") for each in handed if each.error is None]
+        committed = iter(self._commit(good))
+        answers = [each.error or next(committed) for each in handed]
+        for each, answer in zip(handed, answers, strict=True):
+            if isinstance(answer, SubmissionError):
+                self._keep(each, door, answer)
+        return ["rejected" if isinstance(answer, SubmissionError) else answer.id for answer in answers]
 
     def keep_reject(self, document: Any, *, door: str, reference: str, producer: str, error: SubmissionError) -> None:
         """Keep a submission that was refused, for a person to look at."""
+        self._keep(Handed(document, reference, producer), door, error)
+
+    def _keep(self, handed: Handed, door: str, error: SubmissionError) -> None:
+        as_it_came = handed.payload
         self.ledger.reject(
             door=door,
-            reference=reference,
-            producer=producer,
-            payload=json.dumps(document, ensure_ascii=False, default=str),
+            reference=handed.reference,
+            producer=handed.producer,
+            payload=json.dumps(handed.document, ensure_ascii=False, default=str) if as_it_came is None else as_it_came,
             field=error.field,
             reason=str(error),
         )
 
-    def _commit(
-        self, group: Sequence[tuple[Submission | Mapping[str, Any], str | None]], producer: str
-    ) -> list[Answer]:
-        """Check each, commit those that hold in one transaction, ring each lane's bell once."""
-        checked = [self._check(submission, producer, key) for submission, key in group]
+    def _commit(self, group: Sequence[tuple[Submission | Mapping[str, Any], str, str | None]]) -> list[Answer]:
+        """Check each (with its producer and its key, if it names none), commit those that hold in one transaction,
+        ring each lane's bell once."""
+        checked = [self._check(submission, producer, key) for submission, producer, key in group]
         good = [item for item in checked if isinstance(item, Accepted)]
         committed = iter(self.ledger.add(good) if good else ())
         answers: list[Answer] = [item if isinstance(item, SubmissionError) else next(committed) for item in checked]
@@ -178,7 +213,8 @@ class Dispatcher:
             intake.check_times(accepted, now)
         except SubmissionError:
             # A producer that repeats itself after the time has passed gets its first receipt again.
-            if accepted.key is None or next(self.ledger.find(Selector(key=accepted.key, limit=1)), None) is None:
+            mine = Selector(key=accepted.key, producer=accepted.producer, limit=1)
+            if accepted.key is None or next(self.ledger.find(mine), None) is None:
                 raise
 
     def _ring(self, checked: Sequence[Accepted | SubmissionError], answers: Sequence[Answer]) -> None:
@@ -208,73 +244,82 @@ class Dispatcher:
     def deliver(self, lane: Lane, messages: Sequence[int] = (), *, stopping: Callable[[], bool] = lambda: False) -> int:
         """Answer a bell: lease these messages and whatever else is due, send them, settle; again while batches are
         full and the time allows. A bell that finds nothing ends at once. Returns how many messages were leased."""
-        until = self.clock.monotonic() + self.policy.batch_seconds
-        total = 0
-        while not stopping() and self.clock.monotonic() < until:
-            paused = {pause.name for pause in self.ledger.pauses() if pause.kind == "relay"}
-            if choose(None, tuple(self._transports), paused) is None:
-                break
-            lease = self.ledger.lease(
-                lane,
-                limit=self.policy.batch_size,
-                seconds=self.policy.lease_seconds,
-                owner=self._owner,
-                messages=messages,
-            )
-            if not lease.messages:
-                break
-            total += len(lease.messages)
-            self._batch(lease, paused, lambda: stopping() or self.clock.monotonic() >= until).send()
-            if not self.settler.flush() or len(lease.messages) < self.policy.batch_size:
-                break
-            messages = ()
-        return total
-
-    def _batch(self, lease: Lease, paused: set[str], stopping: Callable[[], bool]) -> Batch:
-        return Batch(
-            lease,
-            transports=self._transports,
-            paused=paused,
-            sources=self._sources,
-            journal=self._journal,
-            settler=self.settler,
-            pause=self._pause,
-            sink=self._sink,
-            clock=self.clock,
-            retry=self.policy.retry,
-            stopping=stopping,
-        )
-
-    def _pause(self, relay: str, kind: ReplyClass, reason: str) -> None:
-        try:
-            pause = self.ledger.pause("relay", relay, _PAUSE_SECONDS[kind], f"{kind}: {reason}")
-        except LedgerError:
-            return  # without its ledger a worker leases nothing either
-        self._sink(RelayPaused(relay, pause.reason, (pause.until or 0) - pause.since))
+        return self._worker.answer(lane, messages, stopping)
 
     def _version(self, digest: str) -> Template:
         """The template version that a message was accepted with, compiled."""
         return compiled(digest, lambda: TemplateVersion(*self.ledger.template(digest)))
 
     def _publish(self, name: str) -> tuple[str, Template]:
-        """The newest version of a template, kept in the ledger before anything refers to it."""
+        """The version of a template that new mail is rendered with: the published one, else the one in the folder,
+        which is kept in the ledger before anything refers to it."""
+        published = self._published().get(name)
         try:
+            if published is not None:
+                return published, self._version(published)
             version = self._templates(name)
             template = compiled(version.digest, lambda: version)
         except TemplateError as error:
             raise SubmissionError("template", str(error)) from None
-        if version.digest not in self._published:
+        if version.digest not in self._kept:
             self.ledger.put_template(version.digest, version.name, dict(version.files))
-            self._published.add(version.digest)
+            self._kept.add(version.digest)
         return version.digest, template
+
+    def _published(self) -> dict[str, str]:
+        """Digests of the published templates by name, as they were within the last second."""
+        since, found = self._publications
+        if self.clock.monotonic() - since >= _PUBLISHED_SECONDS:
+            found = {name: publication.digest for name, publication in self.ledger.publications().items()}
+            self._publications = self.clock.monotonic(), found
+        return found
+
+    def _relays(self) -> Mapping[str, Transport]:
+        """The transports by the settings as they are now. A relay that was paused for trouble and has new settings is
+        tried at once."""
+        refreshed = self._refreshed()
+        if refreshed is not None:
+            self._transports = refreshed.transports
+            for name in refreshed.changed:
+                self.ledger.reopen(name)
+        return self._transports
 
     # -- sweeping
 
     def sweep(self) -> int:
         """End leases that are past their term and ring for what is due, if nobody did just now; bells rung."""
+        self.ledger.tick("beat", 0.0)
         if not self.ledger.tick("sweep", self.policy.sweep_seconds * 0.8):
             return 0
         return self._sweep()
+
+    def upkeep(self, seconds: float, *, stopping: Callable[[], bool] = lambda: False) -> Removed | None:
+        """Remove what is over its retention, for so long at most; None when somebody did just now."""
+        if not self.ledger.tick("upkeep", UPKEEP_SECONDS * 0.8):
+            return None
+        return Upkeep(self.ledger, self.blobs, self.policy.retention, self.clock).run(seconds, stopping)
+
+    def _look(self) -> float:
+        """What the settler's thread does beside settling; the seconds after which it should look again."""
+        self._limiter.keep()
+        for transport in tuple(self._transports.values()):
+            transport.tend()
+        self._sweep_if_nobody_does()
+        return self._ring_alarms()
+
+    def _set_alarm(self, lane: Lane, seconds: float) -> None:
+        self._alarms[lane] = self.clock.monotonic() + seconds
+        self.settler.nudge()
+
+    def _ring_alarms(self) -> float:
+        """Ring the lanes whose limits have room again: a sweep would be too late to use them up."""
+        now, next_one = self.clock.monotonic(), LOOK_SECONDS
+        for lane, at in list(self._alarms.items()):
+            if at > now:
+                next_one = min(next_one, at - now)
+            elif self._alarms.pop(lane, None) is not None:
+                self.queue.ring(lane, (), "limit")
+        return next_one
 
     def _sweep_if_nobody_does(self) -> None:
         try:
@@ -285,13 +330,15 @@ class Dispatcher:
 
     def _sweep(self) -> int:
         self.ledger.reclaim()
-        return sum(self._ring_due(lane) for lane in Lane)
+        held = {pause.name for pause in self.ledger.pauses() if pause.kind == "relay" and not pause.half_open}
+        avoid: set[str | None] = {*held, *({None} if held >= set(self._transports) else ())}
+        return sum(self._ring_due(lane, avoid) for lane in Lane)
 
-    def _ring_due(self, lane: Lane) -> int:
+    def _ring_due(self, lane: Lane, avoid: set[str | None]) -> int:
         """Ring once for each batch that is due, up to the watermark, when the lane is nearly empty."""
         depth = self.queue.depth(lane)
         if depth is None or depth >= WATERMARK // 2:
             return 0
         size = self.policy.batch_size
-        batches = -(-self.ledger.due(lane, WATERMARK * size) // size)
+        batches = -(-self.ledger.due(lane, WATERMARK * size, avoid) // size)
         return sum(self.queue.ring(lane, (), "due") for _ in range(min(batches, WATERMARK) - depth))

@@ -14,7 +14,8 @@
     |  |- ConnectFailed
     |  |- TlsFailed
     |  |- AuthFailed
-    |  +- PoolTimeout
+    |  |- PoolTimeout
+    |  +- LimitReached              a limit of ours; the relay is well
     +- LedgerError                  temporary
        |- LedgerUnavailable
        |- LeaseLost
@@ -128,6 +129,15 @@ class AuthFailed(TransportError):
 
 class PoolTimeout(TransportError):
     """All connections stayed in use for longer than the wait that was allowed."""
+
+
+class LimitReached(TransportError):
+    """No further connection may be opened now; ``seconds`` until it is worth asking again. The relay is well."""
+
+    def __init__(self, relay: str, reason: str, seconds: float) -> None:
+        super().__init__(relay, reason)
+        self.args = (relay, reason, seconds)  # what __init__ takes, so that pickling calls it rightly
+        self.seconds = seconds
 
 
 class LedgerError(DispatcherError):

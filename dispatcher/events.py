@@ -34,6 +34,20 @@ class RelayPaused:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayResumed:
+    """A message came through a half-open relay: everybody uses it again."""
+
+    relay: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsKept:
+    """Settings were written that cannot be used; those from before hold on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerAway:
     """Outcomes wait in memory since the ledger cannot take them; they are offered again every second."""
 
@@ -41,4 +55,4 @@ class LedgerAway:
     waiting: int
 
 
-Event = DeliveryTried | RelayPaused | LedgerAway
+Event = DeliveryTried | RelayPaused | RelayResumed | SettingsKept | LedgerAway

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.delivery import Lane
+from dispatcher.retention import Retention
 from dispatcher.retry import RetryPolicy
+
+UPKEEP_SECONDS = 600.0  # between one upkeep and the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +25,4 @@ class Policy:
     lease_seconds: float = 300.0
     settle_seconds: float = 0.1
     sweep_seconds: float = 2.0
+    retention: Retention = field(default_factory=Retention)

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from dispatcher.errors import ConfigurationError
+from dispatcher.rate import Rate
 
 Tls = Literal["starttls", "implicit", "none"]
 _TLS_MODES = ("starttls", "implicit", "none")
@@ -41,6 +42,7 @@ class Relay:
     ``xoauth2_command`` is run for each connection; what it prints is the bearer token. ``ca_file`` (PEM) stands in for
     the system's certificate authorities. ``ehlo`` is the name that we greet with; by default this host's. The timeouts,
     in seconds: the connection and its TLS handshake; a reply to a command; the body and the reply after its final dot.
+    ``rate`` and ``max_connections`` hold over all workers.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Relay:
     timeout_command: float = 60.0
     timeout_final: float = 120.0
     ehlo: str | None = None
+    rate: Rate = Rate()
+    max_connections: int | None = None
 
     @classmethod
     def parse(cls, name: str, url: str, *, setting: str, **options: Any) -> "Relay":
@@ -80,7 +84,7 @@ class Relay:
             "password": unquote(parts.password) if parts.password else None,
             "insecure_auth": _flag(setting, "insecure_auth", query.get("insecure_auth", "0")),
         }
-        relay = cls(name=name, **(given | options))
+        relay = cls(name=name, **(given | {option: value for option, value in options.items() if value is not None}))
         relay._check(setting)
         return relay
 

@@ -11,6 +11,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from dispatcher.rate import Rate
 from dispatcher.relay import Relay
 
 PREFIX = "DISPATCHER_"
@@ -48,7 +49,10 @@ class RelaySettings(_Section):
     """``[relays.NAME]``."""
 
     url: SecretStr
+    password: SecretStr | None = None  # instead of the URL's, so that it can be a secret file of its own
     priority: int = 0
+    rate: tuple[str, ...] = ()
+    max_connections: int | None = Field(default=None, gt=0)
     max_messages_per_connection: int = Field(default=100, gt=0)
     idle_seconds: Duration = 30
     max_age_seconds: Duration = 600
@@ -94,6 +98,32 @@ class RetrySettings(_Section):
     lifetime: Lifetime = Lifetime()
 
 
+class LaneRetention(_Section):
+    """By lane; the default where none is set."""
+
+    transactional: Duration | None = None
+    bulk: Duration | None = None
+
+
+class RetentionSettings(_Section):
+    """``[retention]``: how long what is settled is kept. A tag goes before the lane, of several tags the longest."""
+
+    default: Duration = 90 * 86400
+    lanes: LaneRetention = LaneRetention()
+    tags: dict[str, Duration] = Field(default_factory=dict)
+
+
+class BrokerSettings(_Section):
+    """``[broker]``: what the broker's URL cannot say."""
+
+    sentinel_master: str | None = None
+    sentinel_password: SecretStr | None = None
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_check_hostname: bool = True
+
+
 class LogSettings(_Section):
     """``[log]``."""
 
@@ -127,6 +157,8 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(default=25 * 1024 * 1024, gt=0)
     delivery: DeliverySettings = DeliverySettings()
     retry: RetrySettings = RetrySettings()
+    retention: RetentionSettings = RetentionSettings()
+    broker: BrokerSettings = BrokerSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -164,9 +196,11 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.data_dir.resolve() / 'ledger.db'}"
 
     @property
-    def blobs(self) -> Path:
-        """The folder of the attachments."""
-        return Path((self.blobs_url or f"file:{self.data_dir.resolve() / 'blobs'}").removeprefix("file:"))
+    def blobs(self) -> Path | None:
+        """The folder of the attachments; None when they are in the ledger."""
+        default = "ledger:" if self.ledger.startswith("postgresql") else f"file:{self.data_dir.resolve() / 'blobs'}"
+        url = self.blobs_url or default
+        return None if url == "ledger:" else Path(url.removeprefix("file:"))
 
     def relay_table(self) -> dict[str, Relay]:
         """All relays by name, in the order of their priority. Raises ConfigurationError."""
@@ -175,6 +209,9 @@ class Settings(BaseSettings):
                 name,
                 found.url.get_secret_value(),
                 setting=f"relays.{name}.url" if self.relay_url is None or name != "default" else "DISPATCHER_RELAY_URL",
+                password=found.password.get_secret_value() if found.password else None,
+                rate=Rate.parse(found.rate, f"relays.{name}.rate"),
+                max_connections=found.max_connections,
                 priority=found.priority,
                 max_messages_per_connection=found.max_messages_per_connection,
                 idle_seconds=found.idle_seconds,

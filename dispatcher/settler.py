@@ -12,14 +12,15 @@ from dispatcher.events import LedgerAway
 from dispatcher.interfaces import Clock, EventSink, Journal, Ledger
 
 GROUP = 100
-LOOK_SECONDS = 1.0  # how often an idle process looks whether somebody sweeps
+LOOK_SECONDS = 1.0  # how often a process looks whether somebody sweeps, and what else comes round
 AWAY_SECONDS = 1.0
 
 
 class Settler:
     """Takes settlements from the sending thread and puts them into the ledger every ``seconds`` or ``GROUP`` of them.
 
-    While the ledger is away they wait in memory. ``start`` it after the fork only: a thread does not survive one.
+    While the ledger is away they wait in memory. ``look`` is called at least every second, by the time that it answers
+    in seconds, if sooner. ``start`` it after the fork only: a thread does not survive one.
     """
 
     def __init__(
@@ -29,11 +30,12 @@ class Settler:
         clock: Clock,
         *,
         seconds: float,
-        idle: Callable[[], None] = lambda: None,
+        look: Callable[[], float] = lambda: LOOK_SECONDS,
         sink: EventSink = lambda _: None,
     ) -> None:
         self._ledger, self._journal, self._clock = ledger, journal, clock
-        self._seconds, self._idle, self._sink = seconds, idle, sink
+        self._seconds, self._look, self._sink = seconds, look, sink
+        self._look_at, self._nudged = clock.monotonic() + LOOK_SECONDS, False
         self._waiting: dict[str, list[Settlement]] = defaultdict(list)
         self._count = 0
         self._changed = threading.Condition()
@@ -54,6 +56,12 @@ class Settler:
             self._count += len(settlements)
             if first or self._count >= GROUP:
                 self._changed.notify()
+
+    def nudge(self) -> None:
+        """Look now, and decide anew when to look again."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify()
 
     def flush(self) -> bool:
         """Settle all that waits, now; False when the ledger is away and it goes on waiting."""
@@ -90,18 +98,20 @@ class Settler:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._wait(LOOK_SECONDS, lambda: self._count > 0)
+            self._wait(self._look_at - self._clock.monotonic(), lambda: self._count > 0 or self._nudged)
             self._wait(self._seconds, lambda: not 0 < self._count < GROUP)  # for the group to fill
-            if not self._count:
-                self._look()
-            elif not self.flush():
+            if self._count and not self.flush():
                 self._wait(AWAY_SECONDS, lambda: False)
+            if self._nudged or self._clock.monotonic() >= self._look_at:
+                self._look_around()
 
-    def _look(self) -> None:
+    def _look_around(self) -> None:
+        self._nudged, after = False, LOOK_SECONDS
         try:
-            self._idle()
+            after = self._look()
         except Exception as error:  # noqa: BLE001 - this thread must outlive whatever it meets
             self._sink(LedgerAway(f"sweep: {type(error).__name__}: {error}", 0))
+        self._look_at = self._clock.monotonic() + after
 
     def _wait(self, seconds: float, enough: Callable[[], bool]) -> None:
         with self._changed:

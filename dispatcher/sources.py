@@ -5,30 +5,31 @@ believes in must not be ignored.
 """
 
 import os
+import re
+import ssl
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from dispatcher.address import parse
+from dispatcher.broker import BrokerAddress
+from dispatcher.delivery import Lane
 from dispatcher.errors import ConfigurationError, SubmissionError
 from dispatcher.settings import PREFIX, Settings
 
 # Read by the command line, the tests and this module itself; not settings of the dispatcher.
 _NOT_SETTINGS = {"DISPATCHER_CONFIG", "DISPATCHER_SECRETS_DIR", "DISPATCHER_SCREENSHOTS"}
+_EMBEDDED = "redis://127.0.0.1"  # what ``dispatcher up`` brings, without a URL
+_RELAY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LATER = {
-    "retention": "retention",
     "secret_keys": "signed links",
     "public_url": "our own pages",
     "delivery.host_grace": "the file journal",
     "delivery.connections": "several connections per process",
-    "broker": "Sentinel and TLS options of the broker",
-    "relays.*.rate": "rate limits",
-    "relays.*.max_connections": "limits over all workers",
     "relays.*.pipelining": "pipelining",
 }
 
@@ -43,15 +44,34 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     _refuse_later(merged)
     if url := merged.get("relay_url"):
         relays = merged.setdefault("relays", {})
+        if relays.get("default", {}).get("url"):
+            raise ConfigurationError("relays.default", "two relays have this name: relay_url makes one too")
         relays["default"] = {**relays.get("default", {}), "url": url}
     try:
         settings = Settings(**merged)
     except ValidationError as error:
         raise _readable(error, env) from None
     _check_urls(settings)
+    _check_broker(settings)
     _check_sender(settings, env)
+    _check_names(settings)
     settings.relay_table()
     return settings
+
+
+def stamp(environ: Mapping[str, str] | None = None) -> tuple[tuple[str, int, int], ...]:
+    """What tells whether a file of settings or secrets was written since: path, mtime (ns) and size of each."""
+    env = os.environ if environ is None else environ
+    folder = env.get("DISPATCHER_SECRETS_DIR")
+    paths = [Path(env.get("DISPATCHER_CONFIG") or "dispatcher.toml"), *(Path(folder).iterdir() if folder else ())]
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:  # there is none, or it is just being replaced
+            continue
+        found.append((str(path), status.st_mtime_ns, status.st_size))
+    return tuple(sorted(found))
 
 
 def _toml(named: str | None) -> dict[str, Any]:
@@ -169,30 +189,47 @@ def _check_sender(settings: Settings, env: Mapping[str, str]) -> None:
             raise ConfigurationError(name, error.reason) from None
 
 
+def _check_names(settings: Settings) -> None:
+    for name in settings.relays:
+        if not _RELAY_NAME.fullmatch(name) or name in tuple(Lane):
+            raise ConfigurationError(
+                f"relays.{name[:64]}",
+                "is no name for a relay: letters, digits, - and _, up to 64 of them, and not the name of a lane",
+            )
+
+
 def _check_urls(settings: Settings) -> None:
-    if settings.broker_url is not None:
-        scheme = settings.broker_url.get_secret_value().partition("://")[0]
-        if scheme not in ("redis", "rediss", "redis+socket"):
-            raise ConfigurationError("DISPATCHER_BROKER_URL", f"unknown scheme {scheme!r}: use redis:// or rediss://")
-        _check_broker(settings.broker_url.get_secret_value())
     if not settings.ledger.startswith(("sqlite:///", "postgresql+psycopg://")):
         scheme = settings.ledger.partition("://")[0]
         raise ConfigurationError(
             "DISPATCHER_LEDGER_URL",
             f"unknown scheme {scheme!r}: use sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
         )
-    if settings.blobs_url is not None and not settings.blobs_url.startswith("file:"):
-        raise ConfigurationError("DISPATCHER_BLOBS_URL", "only file:FOLDER is part of this version")
+    if (
+        settings.blobs_url is not None
+        and settings.blobs_url != "ledger:"
+        and not settings.blobs_url.startswith("file:")
+    ):
+        raise ConfigurationError("DISPATCHER_BLOBS_URL", "is ledger: or file:FOLDER; there are no other stores yet")
 
 
-def _check_broker(url: str) -> None:
-    # urllib's own sentence quotes what it could not read, which may be half a password: hence "from None".
+def _check_broker(settings: Settings) -> None:
+    url = settings.broker_url.get_secret_value() if settings.broker_url else _EMBEDDED
+    BrokerAddress.of(settings, url)
+    broker = settings.broker
+    for name in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
+        path: Path | None = getattr(broker, name)
+        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+            raise ConfigurationError(f"broker.{name}", f"no file that can be read at {path}")
+    if broker.tls_ca_file:
+        _check_pem("broker.tls_ca_file", lambda context: context.load_verify_locations(broker.tls_ca_file))
+    if cert := broker.tls_cert_file:  # an empty passphrase: a worker has nobody to ask for another one
+        _check_pem("broker.tls_cert_file", lambda context: context.load_cert_chain(cert, broker.tls_key_file, ""))
+
+
+def _check_pem(setting: str, read: Callable[[ssl.SSLContext], None]) -> None:
     try:
-        parts = urlsplit(url)
-        sound = parts.port is None or parts.port > 0
-    except ValueError:
-        sound = False
-    if not sound or "@" in parts.path:
-        raise ConfigurationError("DISPATCHER_BROKER_URL", "is not a URL like redis://:password@host:6379/0")
-    if parts.scheme != "redis+socket" and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
-        raise ConfigurationError("DISPATCHER_BROKER_URL", "ends in the number of a database, such as /0")
+        read(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    except (ssl.SSLError, ValueError):
+        what = "authorities" if setting.endswith("ca_file") else "a certificate with its private key, unencrypted"
+        raise ConfigurationError(setting, f"is no PEM file of {what}") from None

@@ -40,6 +40,9 @@ class MemoryTransport:
                 raise self.down
             yield self._take(message, journal)
 
+    def tend(self) -> None:
+        """There are no connections."""
+
     def close(self) -> None:
         self.closed = True
 

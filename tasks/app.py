@@ -7,13 +7,16 @@ from typing import Any
 
 from celery import Celery
 
-from dispatcher.adapters.celery import CONTROL, SWEEP, configuration
-from dispatcher.adapters.runtime import broker_url
+from dispatcher.adapters.celery import CONTROL, SWEEP, UPKEEP, configuration
+from dispatcher.adapters.runtime import broker_address
+from dispatcher.broker import BrokerAddress
+from dispatcher.policy import UPKEEP_SECONDS
 from dispatcher.sources import load
 
 settings = load()
 app = Celery("dispatcher", include=[f"{__package__}.outbound", f"{__package__}.lifecycle"])
-app.conf.update(configuration(broker_url(settings) or "redis://127.0.0.1:6379/0"))
+broker = broker_address(settings) or BrokerAddress("redis://127.0.0.1:6379/0")
+app.conf.update(configuration(broker))
 
 
 def _worker(seconds: float) -> dict[str, Any]:
@@ -21,6 +24,7 @@ def _worker(seconds: float) -> dict[str, Any]:
         "task_time_limit": seconds,  # a fuse: the batch's own budget ends long before
         "worker_send_task_events": True,
         "worker_pool": "prefork",
+        "worker_proc_alive_timeout": 60.0,  # a busy machine takes long to import; 4 s would kill child after child
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,  # a bell is fetched when somebody is free to answer it
         "worker_enable_prefetch_count_reduction": False,
@@ -41,7 +45,12 @@ app.conf.update(
             "task": SWEEP,
             "schedule": settings.delivery.sweep_seconds,
             "options": {"queue": CONTROL, "expires": max(10, settings.delivery.sweep_seconds)},
-        }
+        },
+        "upkeep": {
+            "task": UPKEEP,
+            "schedule": UPKEEP_SECONDS,
+            "options": {"queue": CONTROL, "expires": UPKEEP_SECONDS},
+        },
     },
     beat_max_loop_interval=5,
 )

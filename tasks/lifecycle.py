@@ -2,36 +2,52 @@
 
 import mmap
 import os
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutting_down
+from celery.signals import (
+    heartbeat_sent,
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
+from dispatcher.adapters.celery import INTAKE
 from dispatcher.adapters.log import configure
-from dispatcher.errors import DispatcherError
+from dispatcher.adapters.redis import checked
+from dispatcher.errors import ConfigurationError, DispatcherError
+from dispatcher.sources import load
 
-from .app import settings
+from .app import app, broker, settings
 
 if TYPE_CHECKING:
+    from dispatcher.adapters.stream_door import StreamDoor
     from dispatcher.dispatcher import Dispatcher
 
 _log = structlog.stdlib.get_logger("dispatcher.worker")
 _draining = mmap.mmap(-1, 1)  # one byte that the parent and the children that it forks share
 _main = os.getpid()
 _mine: dict[int, "Dispatcher"] = {}
+_building = threading.Lock()
+_doors: list["StreamDoor"] = []
 
 
 def current() -> "Dispatcher":
     """This process' dispatcher, made after its fork; its settler runs. Raises ConfigurationError, LedgerUnavailable."""
     pid = os.getpid()
-    if pid not in _mine:
-        from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - 30 MB that only the children need
+    with _building:
+        if pid not in _mine:
+            from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - 30 MB that only the children need
 
-        dispatcher = build(settings, paths=AttachmentPaths.NOWHERE)
-        dispatcher.settler.start()
-        _mine.clear()
-        _mine[pid] = dispatcher
-    return _mine[pid]
+            dispatcher = build(settings, paths=AttachmentPaths.NOWHERE, watch=load)
+            dispatcher.settler.start()
+            _mine.clear()
+            _mine[pid] = dispatcher
+        return _mine[pid]
 
 
 def stopping() -> bool:
@@ -44,13 +60,40 @@ def _log_as_we_do(**_: Any) -> None:
     configure(settings.log.format)
 
 
+@worker_init.connect
+def _look_at_broker(**_: Any) -> None:
+    """Say what endangers its queues. From one that refuses us Celery would only bring traces, so end with one line."""
+    configure(settings.log.format)
+    try:
+        for warning in checked(broker):
+            _log.warning(warning)
+    except ConfigurationError as error:
+        _log.error(str(error))
+        sys.exit(2)
+
+
 @worker_process_init.connect
 def _begin(**_: Any) -> None:
-    """Connect before the first bell; when the ledger is away, the first task tries again."""
+    """Connect before the first bell, and open the stream's door where mail is taken in; when the ledger is away,
+    the first task tries again."""
     try:
         current()
     except DispatcherError as error:
         _log.error("not ready yet", reason=str(error))
+    if INTAKE in app.amqp.queues.consume_from:
+        from dispatcher.adapters.stream import Stream  # noqa: PLC0415 - as above
+        from dispatcher.adapters.stream_door import StreamDoor  # noqa: PLC0415 - as above
+
+        door = StreamDoor(Stream(broker), current, stopping)
+        door.start()
+        _doors.append(door)
+
+
+@heartbeat_sent.connect
+def _alive(sender: Any, **_: Any) -> None:
+    """Leave a mark for health checks: this worker's loop turns, and the broker took what it sent last."""
+    name = str(sender.eventer.hostname).partition("@")[0]
+    (settings.data_dir / f"{name}.alive").touch(mode=0o600)
 
 
 @worker_shutting_down.connect
@@ -60,5 +103,7 @@ def _drain(**_: Any) -> None:
 
 @worker_process_shutdown.connect
 def _end(**_: Any) -> None:
+    for door in _doors:
+        door.close()
     for dispatcher in _mine.values():
         dispatcher.close()

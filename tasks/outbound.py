@@ -2,24 +2,27 @@
 ``mail.submit`` carries the mail itself, so it is acknowledged only when the ledger has it."""
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import structlog
 from celery import Task
 from celery.exceptions import Reject
 
-from dispatcher.adapters.celery import DELIVER, SUBMIT, SWEEP
+from dispatcher.adapters.celery import DELIVER, SUBMIT, SWEEP, UPKEEP
 from dispatcher.adapters.redis import Broker
 from dispatcher.delivery import Lane
 from dispatcher.errors import ConfigurationError, LedgerError, SubmissionError
+from dispatcher.handed import MAX_PRODUCER
 
-from .app import app
+from .app import app, broker
 from .lifecycle import current, stopping
 
 AWAY_SECONDS = 2.0
 MAX_KILLED = 3
+UPKEEP_SECONDS = 10.0  # at a time: the sweep waits behind it
 _log = structlog.stdlib.get_logger("dispatcher.worker")
-strikes = Broker(app.conf.broker_url)  # connects in the process that first counts
+strikes = Broker(broker)  # connects in the process that first counts
 
 
 @app.task(name=DELIVER)
@@ -32,6 +35,14 @@ def deliver(lane: str, messages: list[int]) -> int:
 def sweep() -> int:
     """End dead leases and ring for what is due."""
     return current().sweep()
+
+
+@app.task(name=UPKEEP)
+def upkeep() -> None:
+    """Remove what is over its retention."""
+    removed = current().upkeep(UPKEEP_SECONDS, stopping=stopping)
+    if removed:
+        _log.info("upkeep", **asdict(removed))
 
 
 @app.task(name=SUBMIT, bind=True, acks_late=True, reject_on_worker_lost=True)
@@ -74,6 +85,9 @@ def _take_in(task: str, killed: int, args: tuple[Any, ...], kwargs: dict[str, An
         error = SubmissionError("", f"killed its worker {killed} times")
     elif unknown := sorted(given.keys() - {"submission", "producer"}) or args[2:]:
         error = SubmissionError("", f"mail.submit takes submission and producer, not {unknown[0]}")
+    elif len(producer) > MAX_PRODUCER or not producer.isprintable():
+        error = SubmissionError("producer", f"must be up to {MAX_PRODUCER} printable characters")
+        producer = ""
     elif "submission" not in given:
         error = SubmissionError("submission", "required: mail.submit takes kwargs={'submission': {...}}")
     else:

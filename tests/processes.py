@@ -20,25 +20,45 @@ from pathlib import Path
 from dispatcher.servers.sink import Sink
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-with Sink(record=Path(sys.argv[1])) as sink:
+with Sink(record=Path(sys.argv[1]), port=int(sys.argv[2])) as sink:
     print(sink.url, flush=True)
     stop.wait()
 """
 
 
+class SinkProcess:
+    """A recording sink in a process of its own, so that it does not share the test's interpreter lock."""
+
+    def __init__(self, record: Path) -> None:
+        self.record, self.url = record, ""
+        self._port = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, again if need be, on the same port and into the same record."""
+        command = [sys.executable, "-c", _SINK, str(self.record), str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        self._port = int(self.url.partition("?")[0].rpartition(":")[2])
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None and self._process.stdout is not None:
+            self._process.send_signal(how)
+            self._process.wait(10)
+            self._process.stdout.close()
+            self._process = None
+
+
 @contextmanager
 def sink_process(record: Path) -> Iterator[str]:
-    """A recording sink in a process of its own, so that it does not share the test's interpreter lock; its URL."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SINK, str(record)], stdout=subprocess.PIPE, text=True, env=os.environ
-    )
-    assert process.stdout is not None
+    """Such a sink while the block runs; its URL."""
+    sink = SinkProcess(record)
+    sink.start()
     try:
-        yield process.stdout.readline().strip()
+        yield sink.url
     finally:
-        process.terminate()
-        process.wait(10)
-        process.stdout.close()
+        sink.stop()
 
 
 def children(pid: int) -> list[int]:
@@ -75,3 +95,13 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def kill_host(stack: Stack) -> None:
+    """SIGKILL to all processes of a stack, as when its machine loses power."""
+    found = [stack.pid]
+    for pid in found:  # it grows
+        found += children(pid)
+    for pid in found:
+        kill(pid)
+    stack.stop()

@@ -6,25 +6,31 @@ Why each setting is as it is: ``docs/decisions/0002-celery-on-redis.md``.
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 from kombu import Queue as CeleryQueue
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from dispatcher.adapters.redis import Broker
+from dispatcher.adapters.redis_fault import sentinel_options, tls_options
+from dispatcher.broker import BrokerAddress
 from dispatcher.delivery import Lane
 
 INTAKE, CONTROL = "mail.intake", "mail.control"
 QUEUES = (Lane.TRANSACTIONAL.queue, Lane.BULK.queue, INTAKE, CONTROL)
-SUBMIT, DELIVER, SWEEP = "mail.submit", "mail.deliver", "mail.sweep"
+SUBMIT, DELIVER, SWEEP, UPKEEP = "mail.submit", "mail.deliver", "mail.sweep", "mail.upkeep"
 _SILENT_SECONDS = 5.0
 
 
-def configuration(broker_url: str) -> dict[str, Any]:
+def configuration(broker: BrokerAddress) -> dict[str, Any]:
     """Celery's settings, for every process that talks to the broker."""
     return {
-        "broker_url": broker_url,
+        "broker_url": celery_url(broker),
+        "broker_use_ssl": tls_options(broker) if broker.tls else None,  # without it, kombu's TLS verifies nothing
         "broker_transport_options": {
+            **_sentinels(broker),
             "visibility_timeout": 120,  # only guards receive to start; leases guard the mail
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 3,
@@ -59,6 +65,24 @@ def configuration(broker_url: str) -> dict[str, Any]:
     }
 
 
+def celery_url(broker: BrokerAddress) -> str:
+    """The URL as Celery takes it. kombu goes from one sentinel to the next with what stands in that one's own URL, so
+    user, password and database stand in each; and its TLS to sentinels is not in the URL."""
+    if not broker.sentinels:
+        return broker.url
+    who = ""
+    if broker.password is not None:
+        who = f"{quote(broker.username or '', safe='')}:{quote(broker.password, safe='')}@"
+    places = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in broker.sentinels)
+    return ";".join(f"sentinel://{who}{place}/{broker.database}" for place in places)
+
+
+def _sentinels(broker: BrokerAddress) -> dict[str, Any]:
+    if not broker.sentinels:
+        return {}
+    return {"master_name": broker.sentinel_master, "sentinel_kwargs": sentinel_options(broker)}
+
+
 class Doorbell:
     """Rings lanes by task name, so that a producer needs no worker code. After a failure it is silent for a while:
     accepting mail must stay fast when Redis is away, and the sweep rings again."""
@@ -82,7 +106,7 @@ class Doorbell:
                 kwargsrepr="{}",
                 retry=False,
             )
-        except (OperationalError, OSError):
+        except (OperationalError, RedisError, OSError):  # the second: it answers, but will not have us
             self._silent_until = time.monotonic() + _SILENT_SECONDS
             return False
         return True
@@ -99,7 +123,7 @@ class Doorbell:
     def _producer(self, broker: Broker) -> Celery:
         if self._app is None:
             self._app = Celery("dispatcher", set_as_current=False)
-            self._app.conf.update(configuration(broker.url))
+            self._app.conf.update(configuration(broker.address))
             # kombu's own patience with a server that refuses is 6 s, whatever `retry` says.
             self._app.conf.broker_transport_options["max_retries"] = 0
         return self._app

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from dispatcher.delivery import State
-from dispatcher.events import DeliveryTried, Event, LedgerAway, RelayPaused
+from dispatcher.events import DeliveryTried, Event, LedgerAway, RelayPaused, RelayResumed, SettingsKept
 
 _STATUS = {State.QUEUED: "requeued", State.IN_DOUBT: "in-doubt"}
 
@@ -75,6 +75,10 @@ class LogSink:
             self._tried(event)
         elif isinstance(event, RelayPaused):
             self._log.warning("relay paused", relay=event.relay, seconds=round(event.seconds), reason=event.reason)
+        elif isinstance(event, RelayResumed):
+            self._log.warning("relay resumed", relay=event.relay)
+        elif isinstance(event, SettingsKept):
+            self._log.error("settings not read again, those from before hold on", reason=event.reason)
         elif isinstance(event, LedgerAway):
             self._log.error("ledger away, outcomes wait", reason=event.reason, waiting=event.waiting)
 

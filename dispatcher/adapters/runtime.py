@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dispatcher.broker import BrokerAddress
 from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def writable(settings: "Settings") -> None:
         ) from None
 
 
-def broker_url(settings: "Settings") -> str | None:
+def broker_address(settings: "Settings") -> BrokerAddress | None:
     """The broker of the settings, else the embedded one of the running stack; None when there is neither."""
     if settings.broker_url is not None:
-        return settings.broker_url.get_secret_value()
+        return BrokerAddress.of(settings, settings.broker_url.get_secret_value())
     found = read(settings.data_dir)
-    return str(found["broker_url"]) if found else None
+    return BrokerAddress.of(settings, str(found["broker_url"])) if found else None
 
 
 def _taken(lock: int, kind: int) -> bool:

@@ -7,11 +7,13 @@ import typer
 
 from dispatcher import __version__
 from dispatcher.cli import (
+    acts,
     broker,
     db,
     demo,
     doctor,
     messages,
+    pause,
     rejects,
     relays,
     send,
@@ -42,6 +44,11 @@ app.command("send", epilog=send.EXAMPLE)(send.send)
 app.command("submit", epilog="Example: dispatcher submit orders.jsonl --rejects bad.jsonl")(submit.submit)
 app.command("status", epilog="Example: dispatcher status --json")(status.status)
 app.command("wait", epilog="Example: dispatcher wait --idle --timeout 600")(wait.wait)
+app.command("pause", epilog="Example: dispatcher pause bulk --for 2h --reason 'wrong price in the newsletter'")(
+    pause.pause
+)
+app.command("resume", epilog="Example: dispatcher resume bulk")(pause.resume)
+app.command("acts", epilog="Example: dispatcher acts --since 2d")(acts.acts)
 app.add_typer(messages.app, name="messages")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(templates.app, name="templates")

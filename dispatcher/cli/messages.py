@@ -20,6 +20,7 @@ from dispatcher.cli.output import (
     json_line,
     line,
     note,
+    progress,
     table,
     when,
 )
@@ -258,22 +259,31 @@ def _change(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Count, ask, change; exit 1 when nothing was found, or some had moved on meanwhile."""
+    """Count, ask, change; exit 1 when nothing was found, some had moved on meanwhile, or cannot be rendered again."""
     if selector == Selector():
         raise typer.BadParameter("say which: ids, or one of --state, --to, --tag, --idempotency-key, --since, ...")
     states = tuple(s for s in sources if s in selector.states) if selector.states else tuple(sources)
     if not states:
         raise typer.BadParameter(f"only what is {', '.join(sorted(sources))} can {verb}", param_hint="--state")
+    which = replace(selector, states=states)
     with opened_ledger() as ledger:
-        which = replace(selector, states=states)
-        expected = sum(1 for _ in ledger.find(which))
+        wiped = ledger.count(replace(which, wiped=True)) if state is State.QUEUED else 0
+        expected = ledger.count(which) - wiped
+        if wiped:
+            note(
+                f"dispatcher: {count(wiped, 'delivery')} cannot {verb}: what was x-sensitive in their data was wiped "
+                "when they were settled; let their producer submit them again"
+            )
         if expected:
             confirmed(f"{count(expected, 'delivery')} will {verb}", yes=yes)
-        changed = ledger.change(which, state, actor(reason)) if expected else 0
+            with progress(expected) as advance:
+                changed = ledger.change(which, state, actor(reason), advance)
+        else:
+            changed = 0
     if as_json:
-        document({"expected": expected, "changed": changed})
+        document({"expected": expected, "changed": changed, "wiped": wiped})
     elif not expected:
         note(f"dispatcher: nothing that fits can {verb}")
     else:
         line(f"{count(changed, 'delivery')} changed")
-    raise typer.Exit(0 if expected and changed >= expected else 1)
+    raise typer.Exit(0 if expected and changed >= expected and not wiped else 1)

@@ -89,8 +89,8 @@ def warn_if_unserved(dispatcher: "Dispatcher", settings: "Settings") -> bool:
     broker = bootstrap.broker(settings)
     if broker is None:
         note("dispatcher: accepted, but no worker serves this ledger: start one with `dispatcher up`")
-    elif (reason := broker.ping()) is not None:
-        note(f"dispatcher: accepted, but the broker is out of reach ({reason}); it is sent once workers can be rung")
+    elif (fault := broker.fault()) is not None:
+        note(f"dispatcher: accepted, and sent once workers can be rung: {fault}")
     else:
         note("dispatcher: accepted, but no worker has served this ledger lately: see `dispatcher status`")
     return True

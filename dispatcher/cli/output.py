@@ -5,7 +5,8 @@ Results go to stdout, everything about them to stderr.
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -55,10 +56,16 @@ def plain(value: Any) -> Any:
     return value
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """A table on a terminal; else a line for each row, its cells parted by tabs, without a head."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, head: bool = False
+) -> None:
+    """A table on a terminal; else a line for each row, its cells parted by tabs.
+
+    In a pipe a list has no head, so that scripts may read and count its lines; ``head`` is for what shows several
+    tables. Programs that want names take ``--json``.
+    """
     if not sys.stdout.isatty():
-        for row in rows:
+        for row in [columns, *rows] if head else rows:
             line("\t".join("" if cell is None else "; ".join(str(cell).split("\n")) for cell in row))
         return
     from rich import box  # noqa: PLC0415 - costs 50 ms, for tables only
@@ -84,6 +91,20 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, emoji=False, markup=False)
 
 
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, else nothing: call what it gives with how many more are done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415 - for a terminal
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda more: bar.advance(task, more)
+
+
 _NUMBERS = frozenset(
     {
         "accepted",
@@ -99,17 +120,18 @@ _NUMBERS = frozenset(
         "count",
         "queued",
         "leased",
-        "in doubt",
+        "in_doubt",
         "invalid",
         "expired",
         "cancelled",
         "bounced",
     }
 )
-_WHOLE = frozenset({"id", "delivery", "submission", "reference"})
+_WHOLE = frozenset({"id", "delivery", "submission", "reference", "lane", "version", "state"})
 _STYLES = {
     "sent": "green", "ok": "green", "yes": "green", "bounced": "red", "expired": "red", "invalid": "red",
     "fail": "red", "no": "red", "deferred": "yellow", "in_doubt": "yellow", "warn": "yellow",
+    "paused": "yellow", "half open": "yellow", "slowed": "yellow", "broken": "red",
 }  # fmt: skip
 
 

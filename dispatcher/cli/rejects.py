@@ -1,7 +1,7 @@
 """``dispatcher rejects``: what intake refused, with nobody there to be told."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,7 +56,7 @@ def resubmit(numbers: Numbers, reason: Reason = "", yes: Yes = False, as_json: J
         confirmed(f"{count(len(found), 'reject')} will be submitted again", yes=yes)
         for reject in found:
             try:
-                payload = json.loads(reject.payload)
+                payload = _document(reject)
                 receipt = dispatcher.submit(payload, producer=reject.producer, key=f"{reject.door}:{reject.reference}")
             except SubmissionError as error:
                 note(f"dispatcher: {reject.id}: {error}")
@@ -80,6 +80,14 @@ def drop(numbers: Numbers, reason: Reason = "", yes: Yes = False, as_json: Json 
         for reject in found:
             ledger.resolve_reject(reject.id, "dropped", actor(reason))
     document({"dropped": len(found)}) if as_json else line(f"{count(len(found), 'reject')} dropped")
+
+
+def _document(reject: "Reject") -> Any:
+    """What its producer meant, if it can be read. Raises SubmissionError."""
+    try:
+        return json.loads(reject.payload)
+    except ValueError:
+        raise SubmissionError("", "its payload is no JSON; put it right and use `dispatcher submit`") from None
 
 
 def _find(ledger: "Ledger", numbers: list[int]) -> list["Reject"]:

@@ -1,16 +1,24 @@
 """``dispatcher status``: how things stand, at one look."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dispatcher.cli.exits import OUT_OF_REACH
 from dispatcher.cli.opening import opened_ledger, settings_of_user
-from dispatcher.cli.output import Json, document, duration, line, table, when
+from dispatcher.cli.output import Json, document, duration, line, note, table, when
 from dispatcher.delivery import Lane, State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dispatcher.broker import BrokerAddress
     from dispatcher.interfaces import Ledger
+    from dispatcher.rate import Usage
+    from dispatcher.records import Pause, Totals
+    from dispatcher.relay import Relay
     from dispatcher.settings import Settings
 
 _OUT_OF_REACH = "out of reach"
@@ -24,13 +32,18 @@ _SHOWN = (
     State.EXPIRED,
     State.INVALID,
 )
+_ALWAYS = (State.QUEUED, State.DEFERRED, State.SENT, State.BOUNCED)
 
 
 def status(as_json: Json = False) -> None:
     """Show how things stand.
 
-    Workers, lanes, counts by state, the oldest waiting age, relays, rejects and what is paused. Exit 3 when the broker
-    is out of reach: mail is accepted all the same, and waits.
+    Workers, lanes, counts by state, the oldest waiting age, relays with their limits, rejects and what is paused.
+    Exit 3 when the broker is out of reach: mail is accepted all the same, and waits. --json: stack, broker, workers,
+    accepted, states, scheduled, rejects, lanes.NAME (states, oldest_seconds, tasks, paused), relays.NAME (where, state:
+    ok, paused, half_open or slowed; paused and reason: why; until: epoch, null until resumed; actor: who, null for the
+    dispatcher itself; rate: window and used; connections: open, max, learned), pauses, stream,
+    beat_seconds_ago, sweep_seconds_ago. What only the broker knows is null while it is out of reach.
     """
     settings = settings_of_user()
     with opened_ledger(settings) as ledger:
@@ -40,40 +53,27 @@ def status(as_json: Json = False) -> None:
     else:
         _show(found)
     if found["broker"] == _OUT_OF_REACH:
+        note(f"dispatcher: {_fault(settings)}")
         raise typer.Exit(OUT_OF_REACH)
 
 
 def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
     """All of it, as the JSON document has it."""
-    from dispatcher.adapters.redis import Broker  # noqa: PLC0415 - --help needs none of it
-    from dispatcher.adapters.runtime import broker_url, read  # noqa: PLC0415 - as above
-    from dispatcher.adapters.workers import serving  # noqa: PLC0415 - as above
+    from dispatcher.adapters.runtime import broker_address, read  # noqa: PLC0415 - --help needs none of it
 
-    url = broker_url(settings)
-    workers = serving(url) if url else None
-    broker = Broker(url) if url and workers is not None else None
-    totals, pauses = ledger.totals(), ledger.pauses()
+    address = broker_address(settings)
+    with ThreadPoolExecutor(1) as aside:  # workers have most of a second to answer; meanwhile the others are asked
+        answer = aside.submit(_workers, address)
+        totals, pauses, ticks = ledger.totals(), ledger.pauses(), ledger.ticks()
+        depths = _depths(address)
+        usage = _usage(settings) if address else {}
+        workers = answer.result()
+    if workers is None:
+        depths, usage = {}, {}  # a process that is cut off knows its own share only
     stack = read(settings.data_dir)
-    lanes = {
-        lane.value: {
-            "states": {state.value: n for state in State if (n := totals.states.get((lane, state), 0))},
-            "oldest_seconds": totals.oldest.get(lane),
-            "tasks": broker.depth(lane.queue) if broker else None,
-        }
-        for lane in Lane
-    }
-    relays = {
-        name: {
-            "where": relay.display,
-            "paused": next((p.reason for p in pauses if (p.kind, p.name) == ("relay", name)), None),
-        }
-        for name, relay in settings.relay_table().items()
-    }
-    if broker:
-        broker.close()
     return {
         "stack": None if stack is None else {name: value for name, value in stack.items() if name != "broker_url"},
-        "broker": "reachable" if workers is not None else _OUT_OF_REACH if url else "none",
+        "broker": "reachable" if workers is not None else _OUT_OF_REACH if address else "none",
         "workers": workers or {},
         "accepted": totals.accepted,
         "states": {
@@ -81,11 +81,91 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
         },
         "scheduled": totals.scheduled,
         "rejects": totals.rejects,
-        "lanes": lanes,
-        "relays": relays,
+        "lanes": {lane.value: _lane(lane, totals, pauses, depths.get(lane.queue)) for lane in Lane},
+        "relays": {name: _relay(relay, pauses, usage.get(name)) for name, relay in settings.relay_table().items()},
         "pauses": pauses,
-        "sweep_seconds_ago": ledger.ticks().get("sweep"),
+        "stream": depths.get("stream"),
+        "beat_seconds_ago": ticks.get("beat"),
+        "sweep_seconds_ago": ticks.get("sweep"),
     }
+
+
+def _workers(address: "BrokerAddress | None") -> dict[str, tuple[str, ...]] | None:
+    """None when the broker is out of reach, or there is none."""
+    from dispatcher.adapters.workers import serving  # noqa: PLC0415 - --help needs none of it
+
+    return serving(address) if address else None
+
+
+def _fault(settings: "Settings") -> str:
+    from dispatcher.adapters.runtime import broker_address  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.adapters.workers import why  # noqa: PLC0415 - as above
+
+    address = broker_address(settings)
+    return why(address) if address else "the broker has just stopped"
+
+
+def _depths(address: "BrokerAddress | None") -> dict[str, int | None]:
+    """What waits on the broker: tasks by their queue, and entries of the stream."""
+    from dispatcher.adapters.redis import Broker  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.adapters.stream import waiting  # noqa: PLC0415 - as above
+
+    if address is None:
+        return {}
+    broker = Broker(address)
+    try:
+        return {"stream": waiting(broker), **{lane.queue: broker.depth(lane.queue) for lane in Lane}}
+    finally:
+        broker.close()
+
+
+def _usage(settings: "Settings") -> "Mapping[str, Usage]":
+    from dispatcher import bootstrap  # noqa: PLC0415 - --help needs none of it
+
+    limits = bootstrap.limiter(settings)
+    try:
+        return limits.usage()
+    finally:
+        limits.close()
+
+
+def _lane(lane: Lane, totals: "Totals", pauses: "Sequence[Pause]", tasks: int | None) -> dict[str, Any]:
+    pause = _pause(pauses, "lane", lane.value)
+    return {
+        "states": {state.value: n for state in State if (n := totals.states.get((lane, state), 0))},
+        "oldest_seconds": totals.oldest.get(lane),
+        "tasks": tasks,
+        "paused": _why(pause),
+    }
+
+
+def _relay(relay: "Relay", pauses: "Sequence[Pause]", usage: "Usage | None") -> dict[str, Any]:
+    pause = _pause(pauses, "relay", relay.name)
+    if pause is not None:
+        state, reason = "half_open" if pause.half_open else "paused", _why(pause)
+    elif usage is not None and usage.learned:
+        state, reason = "slowed", f"it refuses more than {usage.max_connections} connections"
+    else:
+        state, reason = "ok", None
+    return {
+        "where": relay.display,
+        "state": state,
+        "paused": _why(pause),
+        "reason": reason,
+        "until": None if pause is None else pause.until,
+        "actor": None if pause is None else pause.actor,
+        "rate": usage and [{"window": window, "used": used} for window, used in usage.windows],
+        "connections": usage and {"open": usage.connections, "max": usage.max_connections, "learned": usage.learned},
+    }
+
+
+def _pause(pauses: "Sequence[Pause]", kind: str, name: str) -> "Pause | None":
+    return next((pause for pause in pauses if (pause.kind, pause.name) == (kind, name)), None)
+
+
+def _why(pause: "Pause | None") -> str | None:
+    """Never empty while it is paused."""
+    return None if pause is None else pause.reason or "no reason was given"
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -95,25 +175,61 @@ def _show(found: dict[str, Any]) -> None:
         if stack
         else "stack: none runs on this data folder"
     )
-    line(f"broker: {found['broker']}")
-    table(("worker", "serves"), [(name, ", ".join(queues)) for name, queues in sorted(found["workers"].items())])
-    columns = ("lane", *(state.value for state in _SHOWN), "oldest", "tasks")
-    rows = [
-        (name, *(lane["states"].get(state.value, 0) for state in _SHOWN), _age(lane["oldest_seconds"]), lane["tasks"])
-        for name, lane in found["lanes"].items()
-    ]
-    table(columns, rows)
+    waiting = "" if found["stream"] is None else f" · stream: {found['stream']:,} waiting"
+    beat, sweep = _ago(found["beat_seconds_ago"]), _ago(found["sweep_seconds_ago"])
+    line(f"broker: {found['broker']}{waiting} · beat: {beat} · sweep: {sweep}")
+    workers = [(name, ", ".join(queues)) for name, queues in sorted(found["workers"].items())]
+    if workers:
+        table(("worker", "serves"), workers, head=True)
+    elif found["broker"] == "reachable":
+        line("workers: none answers")
+    states = _columns(found["lanes"])
     table(
-        ("relay", "where", "paused"),
-        [(name, relay["where"], relay["paused"]) for name, relay in found["relays"].items()],
+        ("lane", *states, "oldest", "tasks"),
+        [
+            (name, *(lane["states"].get(state, 0) for state in states), _age(lane["oldest_seconds"]), lane["tasks"])
+            for name, lane in found["lanes"].items()
+        ],
+        head=True,
     )
-    if pauses := found["pauses"]:
+    if relays := found["relays"]:
         table(
-            ("paused", "name", "until", "reason"),
-            [(pause.kind, pause.name, when(pause.until) or "lifted by hand", pause.reason) for pause in pauses],
+            ("relay", "where", "state", "rate", "connections"),
+            [_relay_row(name, relay) for name, relay in relays.items()],
+            head=True,
         )
+    if pauses := found["pauses"]:
+        table(("paused", "name", "until", "by", "why"), [_pause_row(pause) for pause in pauses], head=True)
     line(f"accepted: {found['accepted']:,} · scheduled: {found['scheduled']:,} · rejects: {found['rejects']:,}")
+
+
+def _columns(lanes: dict[str, Any]) -> list[str]:
+    """The states to show: in a pipe all of them, on a terminal what is rare only where it occurs."""
+    every = not sys.stdout.isatty()
+    used = {state for lane in lanes.values() for state in lane["states"]}
+    return [state.value for state in _SHOWN if every or state in _ALWAYS or state.value in used]
+
+
+def _relay_row(name: str, relay: dict[str, Any]) -> tuple[str, ...]:
+    rate = "\n".join(f"{window['used']:,} of {window['window']}" for window in relay["rate"] or ())
+    return name, relay["where"], relay["state"].replace("_", " "), rate, _connections(relay["connections"])
+
+
+def _pause_row(pause: "Pause") -> tuple[str, ...]:
+    until = "it is tried" if pause.half_open else when(pause.until) or "it is resumed"
+    return pause.kind, pause.name, until, pause.actor or "itself", pause.reason
+
+
+def _connections(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    most = "" if found["max"] is None else f" of {found['max']}{' learned' if found['learned'] else ''}"
+    return f"{found['open']}{most}"
 
 
 def _age(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
+
+
+def _ago(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{duration(seconds)} ago"

@@ -1,48 +1,44 @@
-"""``dispatcher templates``: the templates that there are, and whether they are sound."""
+"""``dispatcher templates``: the templates that there are, whether they are sound, and which are published."""
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dispatcher.cli.opening import read_text, settings_of_user
-from dispatcher.cli.output import Json, document, line, note, table
-from dispatcher.errors import ConfigurationError, DispatcherError
+from dispatcher.cli import publications
+from dispatcher.cli.opening import opened_ledger, read_text, settings_of_user
+from dispatcher.cli.output import Json, document, line, note, table, when
+from dispatcher.cli.publications import SHORT
+from dispatcher.cli.soundness import checked
+from dispatcher.errors import ConfigurationError, DispatcherError, LedgerError
 
 if TYPE_CHECKING:
+    from dispatcher.records import Publication
     from dispatcher.render import Template
 
-app = typer.Typer(help="List, check and preview templates.", no_args_is_help=True)
-_VOID = frozenset(
-    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
+app = typer.Typer(help="List, check, preview and publish templates.", no_args_is_help=True)
+app.command("publish", epilog="Example: dispatcher templates publish order_confirmation --reason 'new VAT line' --yes")(
+    publications.publish
 )
-_OPTIONAL_END = frozenset(
-    ("html", "head", "body", "p", "li", "td", "th", "tr", "thead", "tbody", "tfoot", "option", "dt", "dd")
-)
+app.command("versions", epilog="Example: dispatcher templates versions order_confirmation")(publications.versions)
 
 
 @app.command("list", epilog="Example: dispatcher templates list")
 def list_(as_json: Json = False) -> None:
-    """List the templates, their locales and versions."""
-    found = []
-    for name in _names():
-        template = _template(name)
-        found.append(
-            {
-                "name": name,
-                "locales": list(template.locales),
-                "digest": template.digest,
-                "description": template.description,
-            }
-        )
+    """List the templates: their locales, the version here, and the one that is published."""
+    published = _publications()
+    here = set(_names())
+    found = [_facts(name, published.get(name), here=name in here) for name in sorted(here | published.keys())]
     if as_json:
         document(found)
         return
     table(
-        ("template", "locales", "version", "what it is"),
-        [(f["name"], ", ".join(f["locales"]), f["digest"][:12], f["description"]) for f in found],
+        ("template", "locales", "version here", "published", "what it is"),
+        [
+            (f["name"], ", ".join(f["locales"]), _version(f), _published(f), f["error"] or f["description"])
+            for f in found
+        ],
     )
 
 
@@ -97,43 +93,40 @@ def preview(
         raise ConfigurationError("--output", f"cannot write {output}: {error.strerror}") from None
 
 
-def checked(name: str) -> list[dict[str, Any]]:
-    """One result for each locale of a template: ``template``, ``locale``, ``ok``, ``reason``."""
+def _publications() -> dict[str, "Publication"]:
+    """What is published; nothing, and a word about it, when the ledger cannot say."""
     try:
-        template = _template(name)
-    except DispatcherError as error:
-        return [{"template": name, "locale": None, "ok": False, "reason": str(error)}]
-    return [
-        {"template": name, "locale": locale, "ok": reason is None, "reason": reason}
-        for locale in template.locales
-        for reason in (_fault(template, locale),)
-    ]
+        with opened_ledger() as ledger:
+            return ledger.publications()
+    except LedgerError as error:
+        note(f"dispatcher: what is published is not known: {error}")
+        return {}
 
 
-def _fault(template: "Template", locale: str) -> str | None:
-    try:
-        sample = template.sample(locale)
-        template.check(sample, "sample")
-        template.render(locale, sample)
-        html = _as_written(template, locale, sample)
-    except DispatcherError as error:
-        return str(error)
-    return None if html is None else _Tags.fault(html)
+def _facts(name: str, published: "Publication | None", *, here: bool) -> dict[str, Any]:
+    """``digest`` is of the version here; ``differs``: whether another one is published; ``error``: why it is broken."""
+    found: dict[str, Any] = {"name": name, "locales": [], "digest": None, "description": "", "error": None}
+    if here:
+        try:
+            template = _template(name)
+        except DispatcherError as error:
+            found["error"] = str(error)
+        else:
+            found |= {"locales": list(template.locales), "digest": template.digest, "description": template.description}
+    differs = None if published is None else published.digest != found["digest"]
+    return {**found, "published": published, "differs": differs}
 
 
-def _as_written(template: "Template", locale: str, sample: dict[str, Any]) -> str | None:
-    """The HTML before its CSS is inlined: that repairs what is wrong with it. None where the locale has none."""
-    from dispatcher import bootstrap  # noqa: PLC0415 - --help needs none of it
-    from dispatcher.filters import parse_locale, speaking  # noqa: PLC0415 - as above
-    from dispatcher.part import Source  # noqa: PLC0415 - as above
+def _version(facts: dict[str, Any]) -> str:
+    return "broken" if facts["error"] else (facts["digest"] or "none")[:SHORT]
 
-    files = bootstrap.templates(settings_of_user()).load(template.name).files
-    names = [f"body.{locale}.html", *(["body.html"] if locale == template.locales[0] else [])]
-    file = next((name for name in names if name in files), None)
-    if file is None:
-        return None
-    with speaking(parse_locale(locale)):
-        return Source(template.name, files).template(file).render({**sample, "locale": locale})
+
+def _published(facts: dict[str, Any]) -> str:
+    found = facts["published"]
+    if found is None:
+        return ""
+    which = f"{found.digest[:SHORT]}, not the one here" if facts["differs"] else "the one here"
+    return f"{which}\nby {found.actor}\n{when(found.at)}"
 
 
 def _names() -> list[str]:
@@ -160,36 +153,3 @@ def _json(path: str) -> Any:
     if not isinstance(found, dict):
         raise ConfigurationError("--data", f"{path}: must be a JSON object")
     return found
-
-
-class _Tags(HTMLParser):
-    """Notices tags that are not closed, or closed without having been opened."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self._open: list[tuple[str, int]] = []
-        self._fault: str | None = None
-
-    @classmethod
-    def fault(cls, html: str) -> str | None:
-        """What is wrong with the HTML, or None."""
-        found = cls()
-        found.feed(html)
-        found.close()
-        left = [f"line {row}: <{tag}> is never closed" for tag, row in found._open if tag not in _OPTIONAL_END]
-        return found._fault or (f"HTML {left[0]}" if left else None)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002 - HTMLParser's signature
-        if tag not in _VOID:
-            self._open.append((tag, self.getpos()[0]))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open[-1][0] != tag and self._open[-1][0] in _OPTIONAL_END - {tag}:
-            self._open.pop()
-        if self._open and self._open[-1][0] == tag:
-            self._open.pop()
-        elif self._fault is None and tag not in _VOID:
-            self._fault = f"HTML line {self.getpos()[0]}: </{tag}> closes nothing that is open"

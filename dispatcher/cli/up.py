@@ -50,7 +50,7 @@ def up(
     from dispatcher.adapters.supervisor import StopRequests, Supervisor  # noqa: PLC0415 - as above
 
     settings = settings_of_user()
-    _check_ledger(settings)
+    _check_servers(settings)
     runtime = Runtime(settings.data_dir)
     runtime.claim()
     supervisor = Supervisor(log_dir=log_dir, say=lambda event: note(f"dispatcher: {event}"))
@@ -102,8 +102,19 @@ class _Stack:
     def _watch(self, over: Callable[[], bool]) -> None:
         while not self._requests.count and not over():
             if self._supervisor.look():
+                self._mend_flower()
                 self._write()
             time.sleep(_LOOK_SECONDS)
+
+    def _mend_flower(self) -> None:
+        """Another stack of this machine may have taken the port between our look and Flower's."""
+        from dispatcher.cli import programs  # noqa: PLC0415 - --help needs none of it
+
+        for child in self._supervisor.children:
+            if child.program.name == "flower" and child.pid is None:
+                port = _flower_port()
+                self._flower = f"http://127.0.0.1:{port}"
+                child.program = programs.flower(self._settings, port)
 
     def _broker(self) -> str:
         """The broker's URL; an embedded one answers when this returns."""
@@ -158,14 +169,17 @@ class _Stack:
             note("dispatcher: no relay is configured, so mail is accepted and waits: set DISPATCHER_RELAY_URL")
 
 
-def _check_ledger(settings: "Settings") -> None:
-    """Make or check data folder and ledger in a child, so that this process stays small; end as it did if it must."""
+def _check_servers(settings: "Settings") -> None:
+    """Make or check data folder and ledger, and look at a broker that is not ours, in a child, so that this process
+    stays small; end as it did if it must."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             with opened_ledger(settings) as ledger:
                 ledger.ticks()
+            if settings.broker_url is not None:
+                _look_at_broker(settings)
             code = 0
         except DispatcherError as error:
             code = told(error)
@@ -177,6 +191,15 @@ def _check_ledger(settings: "Settings") -> None:
     _, status = os.waitpid(pid, 0)
     if code := os.waitstatus_to_exitcode(status):
         raise typer.Exit(abs(code))
+
+
+def _look_at_broker(settings: "Settings") -> None:
+    from dispatcher.adapters.redis import checked  # noqa: PLC0415 - only the child imports it
+    from dispatcher.adapters.runtime import broker_address  # noqa: PLC0415 - as above
+
+    if address := broker_address(settings):
+        for warning in checked(address):
+            note(f"dispatcher: {warning}")
 
 
 def _flower_port() -> int:

@@ -76,14 +76,17 @@ def settled(ledger: "Ledger", ids: tuple[str, ...], until: float | None, as_json
 def _ready(settings: "Settings") -> bool:
     """A worker answers for every lane, for intake and for control."""
     from dispatcher.adapters.celery import QUEUES  # noqa: PLC0415 - --help needs none of it
-    from dispatcher.adapters.runtime import broker_url  # noqa: PLC0415 - as above
+    from dispatcher.adapters.redis import checked  # noqa: PLC0415 - as above
+    from dispatcher.adapters.runtime import broker_address  # noqa: PLC0415 - as above
     from dispatcher.adapters.workers import serving  # noqa: PLC0415 - as above
 
-    url = broker_url(settings)
-    if url is None:
+    address = broker_address(settings)
+    if address is None:
         return False
-    served = {queue for queues in (serving(url, 0.3) or {}).values() for queue in queues}
-    return served >= set(QUEUES)
+    workers = serving(address, 0.3)
+    if workers is None:
+        checked(address)  # a broker that refuses us will never be ready
+    return {queue for queues in (workers or {}).values() for queue in queues} >= set(QUEUES)
 
 
 def _idle(ledger: "Ledger", until: float | None, as_json: bool) -> int:

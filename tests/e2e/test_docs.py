@@ -19,6 +19,7 @@ from tests.waiting import wait_for
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"(?:dispatcher|\$ docker compose run --rm cli) (.*)")
 _LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 
 
@@ -28,10 +29,10 @@ def blocks(path: Path, language: str) -> list[str]:
 
 def commands() -> Iterator[tuple[str, str]]:
     for path in DOCUMENTS:
-        for body in blocks(path, "sh"):
+        for body in (*blocks(path, "sh"), *blocks(path, "console")):
             for line in body.splitlines():
-                if line.startswith("dispatcher "):
-                    yield path.name, line
+                if found := _COMMAND.match(line):
+                    yield path.name, f"dispatcher {found[1]}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -65,12 +66,11 @@ def test_every_command_exists_with_its_options(document: str, line: str) -> None
 
 
 def test_the_settings_page_loads_as_it_stands(tmp_path: Path) -> None:
-    first, relays = blocks(ROOT / "docs" / "settings.md", "toml")
-    for body in (first, relays):
-        path = tmp_path / "dispatcher.toml"
+    path, found = tmp_path / "dispatcher.toml", []
+    for body in blocks(ROOT / "docs" / "settings.md", "toml"):
         path.write_text(body, encoding="utf-8")
-        assert load({"DISPATCHER_CONFIG": str(path)})
-    assert list(load({"DISPATCHER_CONFIG": str(path)}).relay_table()) == ["main", "backup"]
+        found.append(load({"DISPATCHER_CONFIG": str(path)}))
+    assert list(found[1].relay_table()) == ["main", "backup"]
 
 
 def test_the_settings_page_shows_the_defaults() -> None:

@@ -5,112 +5,17 @@ import os
 import pty
 import re
 import select
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from dispatcher.cli import app
+from tests.commands import COMMAND, ORDER, Cli, errors
 from tests.servers import free_port
-
-COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
-ORDER: dict[str, Any] = {
-    "template": "welcome",
-    "from": "erp@example.com",
-    "to": ["ann@example.com"],
-    "data": {"customer": {"name": "Ann"}},
-}
-
-
-# Importing everything takes seconds for each command; a process that has done so forks one for each command instead.
-ZYGOTE = """
-import json, os, socket, sys, time
-import dispatcher.bootstrap, dispatcher.adapters.workers, dispatcher.sources, dispatcher.cli
-orders = socket.socket(fileno=int(sys.argv[1])).makefile("rw")
-for order in orders:
-    order = json.loads(order)
-    child = os.fork()
-    if child == 0:
-        orders.close()
-        os.chdir(order["folder"])
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        time.tzset()
-        for number, name in enumerate(("stdin", "stdout", "stderr")):
-            os.dup2(os.open(order[name], os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.argv = ["dispatcher", *order["arguments"]]
-        dispatcher.cli.main()
-        sys.exit(0)
-    _, status = os.waitpid(child, 0)
-    orders.write(f"{os.waitstatus_to_exitcode(status)}\\n")
-    orders.flush()
-"""
-
-
-def clean(**environment: str) -> dict[str, str]:
-    """This process' environment without the settings of an installation."""
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}
-    return {**outer, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONWARNINGS": "error", **environment}
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[socket.socket]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", ZYGOTE, str(theirs.fileno())], env=clean(), pass_fds=[theirs.fileno()]
-        )
-        theirs.close()
-        yield ours
-        ours.shutdown(socket.SHUT_RDWR)
-        process.wait(20)
-
-
-class Cli:
-    """Runs commands in a folder of their own, with nothing of the outer environment's settings."""
-
-    def __init__(self, folder: Path, zygote: socket.socket) -> None:
-        self.folder, self._zygote = folder, zygote
-        self.environment = clean(DISPATCHER_DATA_DIR=str(folder / "var"), TZ="UTC", COLUMNS="200")
-        self.environment["DISPATCHER_FROM"] = "erp@example.com"
-
-    def __call__(self, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        files = {name: self.folder / f".{name}" for name in ("stdin", "stdout", "stderr")}
-        files["stdin"].write_text(stdin, encoding="utf-8")
-        order = {"arguments": arguments, "environment": {**self.environment, **environment}, "folder": str(self.folder)}
-        order |= {name: str(path) for name, path in files.items()}
-        self._zygote.settimeout(60)
-        self._zygote.sendall(json.dumps(order).encode() + b"\n")
-        code = int(self._zygote.recv(100))
-        out, err = (files[name].read_text(encoding="utf-8") for name in ("stdout", "stderr"))
-        assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(arguments, code, out, err)
-
-    def json(self, *arguments: str) -> Any:
-        done = self(*arguments, "--json")
-        assert done.stdout, done.stderr
-        return json.loads(done.stdout)
-
-    def lines(self, *lines: str | bytes | dict[str, Any], name: str = "mails.jsonl") -> str:
-        found = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
-        (self.folder / name).write_bytes(b"".join((f.encode() if isinstance(f, str) else f) + b"\n" for f in found))
-        return name
-
-
-@pytest.fixture
-def cli(tmp_path: Path, zygote: socket.socket) -> Cli:
-    return Cli(tmp_path, zygote)
-
-
-def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What went wrong: stderr without the note that nobody serves this ledger."""
-    return [line for line in done.stderr.splitlines() if "no worker serves this ledger" not in line]
-
 
 # -- help
 
@@ -130,9 +35,10 @@ def commands() -> list[tuple[str, ...]]:
 
 def test_every_command_of_the_contract_is_there() -> None:
     groups = {"messages": "list show cancel retry resolve export", "rejects": "list show resubmit drop"}
-    groups |= {"templates": "list check preview", "relays": "list test", "db": "upgrade"}
+    groups |= {"templates": "list check preview publish versions", "relays": "list test", "db": "upgrade"}
     expected = {(group, name) for group, names in groups.items() for name in names.split()}
-    expected |= {(name,) for name in ("demo", "up", "send", "submit", "status", "wait", "doctor", "broker-url", "sink")}
+    alone = "demo up send submit status wait pause resume acts doctor broker-url sink"
+    expected |= {(name,) for name in alone.split()}
     assert expected <= set(commands())
 
 
@@ -363,7 +269,7 @@ def test_send_says_that_the_broker_is_out_of_reach(cli: Cli) -> None:
         "send", "--to", "a@example.com", "--subject", "Hi", "--text", "x", DISPATCHER_BROKER_URL="redis://127.0.0.1:1"
     )
     assert done.returncode == 0
-    assert "accepted, but the broker is out of reach" in done.stderr
+    assert "accepted, and sent once workers can be rung: DISPATCHER_BROKER_URL: " in done.stderr
 
 
 def test_send_reads_data_text_and_attachments_from_files(cli: Cli) -> None:
@@ -430,7 +336,7 @@ def test_what_changes_something_says_how_many_and_who(cli: Cli) -> None:
     assert "@" in shown["history"][-1]["actor"]
     assert " by " in cli("messages", "show", "0").stdout
     again = cli("messages", "retry", "0", "--yes", "--json")
-    assert json.loads(again.stdout) == {"expected": 1, "changed": 1}
+    assert json.loads(again.stdout) == {"expected": 1, "changed": 1, "wiped": 0}
     assert cli.json("status")["states"] == {"queued": 1, "cancelled": 2}
     assert cli("messages", "resolve", "1", "--as", "sent", "--yes").returncode == 1  # nothing is in doubt
 

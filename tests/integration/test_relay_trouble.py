@@ -43,7 +43,7 @@ def states(dispatcher: Dispatcher) -> dict[str, int]:
 def lift(dispatcher: Dispatcher) -> None:
     """End all pauses at once, as time would."""
     for pause in dispatcher.ledger.pauses():
-        dispatcher.ledger.pause(pause.kind, pause.name, 0.0, "lifted", Actor("tester", "localhost"))
+        dispatcher.ledger.resume(pause.kind, pause.name, Actor("tester", "localhost"))
 
 
 def test_a_changed_password_bounces_nothing_and_says_so(folder: Path) -> None:

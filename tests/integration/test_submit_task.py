@@ -31,6 +31,7 @@ answers = {
     "nothing": run("nothing"),
     "unknown": run("unknown", submission=MAIL, colour="red"),
     "no object": run("no object", submission=["mail"]),
+    "long producer": run("long producer", submission=MAIL, producer="x" * 5000),
 }
 for _ in range(3):
     outbound.strikes.strike("killer")
@@ -71,9 +72,10 @@ def test_all_that_is_handed_over_is_accepted_once_or_kept(
     assert answers["again"] == answers["good"] != "rejected"
     assert answers["positional"] != "rejected"
     assert accepted == 2
-    assert set(rejects) == {"nothing", "unknown", "no object", "killer", "fault"}
+    assert set(rejects) == {"nothing", "unknown", "no object", "long producer", "killer", "fault"}
     assert rejects["nothing"][0] == "submission"
     assert "not colour" in rejects["unknown"][1]
     assert "JSON object" in rejects["no object"][1]
+    assert rejects["long producer"][0] == "producer"
     assert "killed its worker 3 times" in rejects["killer"][1]
     assert "ZeroDivisionError: a fault of ours" in rejects["fault"][1]

@@ -1,70 +1,15 @@
 """The use case on fakes: accept, ring, lease, send, settle."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import pytest
 
-from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.delivery import Actor, Lane, Selector, State
-from dispatcher.dispatcher import WATERMARK, Dispatcher
+from dispatcher.dispatcher import WATERMARK
 from dispatcher.errors import ConnectFailed, IdempotencyConflict, SubmissionError
-from dispatcher.events import DeliveryTried, Event, RelayPaused
+from dispatcher.events import DeliveryTried, RelayPaused
 from dispatcher.mail import Receipt, Submission
-from dispatcher.memory import MemoryBlobs, MemoryLedger
-from dispatcher.policy import Policy
 from dispatcher.reply import NoReply, Phase, Reply
-from dispatcher.retry import RetryPolicy
-from dispatcher.template import TemplateVersion
-from dispatcher.testing import MemoryQueue, MemoryTransport
-
-META = 'description = "x"\n[schema]\ntype = "object"\nrequired = ["name"]\n[sample]\nname = "Ada"\n'
-FILES = {"meta.toml": META, "subject.txt": "Hi {{ name }}", "body.txt": "Hi {{ name }}, half is {{ 2 / half }}"}
-MAIL = {"to": ["ada@example.com"], "subject": "Hi", "text": "Hello"}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class Stage:
-    """A dispatcher on fakes, with a hand on everything."""
-
-    def __init__(self, transports: Sequence[MemoryTransport] = (), **policy: Any) -> None:
-        self.clock, self.bells, self.events = Clock(), MemoryQueue(), list[Event]()
-        self.ledger = MemoryLedger(self.clock)
-        self.transport = transports[0] if transports else MemoryTransport("main")
-        self.dispatcher = Dispatcher(
-            ledger=self.ledger,
-            queue=self.bells,
-            blobs=MemoryBlobs(),
-            templates=lambda name: TemplateVersion(name, FILES),
-            attach=self.attach,
-            transports={t.name: t for t in transports or (self.transport,)},
-            journal=MemoryJournal(),
-            policy=Policy(sender="shop@example.com", retry=RetryPolicy((60.0,), 0.0), **policy),
-            clock=self.clock,
-            sink=self.events.append,
-        )
-
-    def attach(self, given: Mapping[str, Any], at: str) -> dict[str, Any]:
-        raise SubmissionError(at, "none here")
-
-    def submit(self, **changes: Any) -> Receipt:
-        return self.dispatcher.submit({**MAIL, **changes})
-
-    def deliver(self, lane: Lane = Lane.TRANSACTIONAL) -> int:
-        return self.dispatcher.deliver(lane)
-
-    def states(self) -> list[State]:
-        return [d.state for d in sorted(self.ledger.find(Selector()), key=lambda d: d.id)]
+from dispatcher.testing import MemoryTransport
+from tests.stage import FILES, MAIL, Stage
 
 
 def test_what_is_accepted_rings_its_lane_and_is_sent() -> None:
@@ -116,6 +61,16 @@ def test_a_repeated_submission_is_a_duplicate_even_after_its_time_has_passed() -
         stage.submit(idempotency_key="new", send_at="2027-01-15T08:05:00Z")
 
 
+def test_a_time_that_has_passed_is_refused_although_another_producer_has_used_the_key() -> None:
+    stage = Stage()
+    mail = {**MAIL, "idempotency_key": "k", "send_at": "2027-01-15T08:05:00Z"}
+    first = stage.dispatcher.submit(mail, producer="erp")
+    stage.clock.now += 3600
+    with pytest.raises(SubmissionError, match="in the past"):
+        stage.dispatcher.submit(mail, producer="crm")
+    assert stage.dispatcher.submit(mail, producer="erp").id == first.id
+
+
 def test_bells_stop_at_the_watermark_and_the_backlog_stays_in_the_ledger() -> None:
     stage = Stage(batch_size=2)
     list(stage.dispatcher.submit_many([MAIL] * 100))
@@ -158,8 +113,7 @@ def test_relay_trouble_pauses_the_relay_and_the_next_takes_over() -> None:
     stage = Stage([main, backup])
     stage.submit()
     stage.deliver()
-    assert [type(event) for event in stage.events] == [RelayPaused]
-    stage.deliver()
+    assert [type(event) for event in stage.events] == [RelayPaused, DeliveryTried]
     assert stage.states() == [State.SENT]
     assert len(backup.sent) == 1
     (record,) = stage.ledger.find(Selector())

@@ -10,6 +10,7 @@ from dispatcher import errors
 SAMPLES: dict[type[errors.DispatcherError], tuple[object, ...]] = {
     errors.DispatcherError: ("something",),
     errors.ConfigurationError: ("DISPATCHER_RELAY_URL", "unknown scheme"),
+    errors.LimitReached: ("main", "all 5 connections are in use", 2.0),
     errors.IdempotencyConflict: ("SO-1", "abc", ("to", "data")),
 }
 for _kind in vars(errors).values():
@@ -33,6 +34,7 @@ def test_only_relay_and_ledger_trouble_is_temporary() -> None:
         errors.TlsFailed,
         errors.AuthFailed,
         errors.PoolTimeout,
+        errors.LimitReached,
         errors.LedgerError,
         errors.LedgerUnavailable,
         errors.LeaseLost,

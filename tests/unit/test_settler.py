@@ -111,10 +111,10 @@ def test_closing_settles_what_is_left_and_says_when_it_could_not() -> None:
 def test_the_thread_outlives_a_look_that_fails() -> None:
     ledger, told = Recorder(), list[Event]()
 
-    def look() -> None:
+    def look() -> float:
         raise OSError("broken")
 
-    mine = Settler(ledger, MemoryJournal(), SystemClock(), seconds=0.01, idle=look, sink=told.append)
+    mine = Settler(ledger, MemoryJournal(), SystemClock(), seconds=0.01, look=look, sink=told.append)
     mine.start()
     wait_for(lambda: told, 10)
     mine.add("a", sent(1))

@@ -1,0 +1,69 @@
+"""What ``doctor`` says about this host: the files of the settings, and the data folder."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dispatcher.cli.doctor.finding import OK, WARN, Finding
+
+if TYPE_CHECKING:
+    from dispatcher.settings import Settings
+
+_FREE_BYTES = 500 * 1024 * 1024
+_MOUNTS = Path("/proc/mounts")
+_REMOTE = re.compile(r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|glusterfs|lustre|beegfs|ocfs2|gfs2?|fuse\..*")
+_SECRET = re.compile(r"://[^/\s\"']*:[^/\s\"'@]+@|^\s*\w*(password|secret)\w*\s*=", re.MULTILINE)
+
+
+def settings(settings: "Settings") -> Iterator[Finding]:
+    """Whether they are complete, and whose eyes can read the secrets among them."""
+    from dispatcher.sources import stamp  # noqa: PLC0415 - --help needs none of it
+
+    if settings.sender is None:
+        advice = "set DISPATCHER_FROM, or every submission has to name its own"
+        yield Finding("settings", WARN, "readable; no sender is set", advice)
+    else:
+        yield Finding("settings", OK, "readable")
+    for name, *_ in stamp():
+        path = Path(name)
+        if path.stat().st_mode & stat.S_IROTH and (path.suffix != ".toml" or _SECRET.search(path.read_text("utf-8"))):
+            yield Finding("secrets", WARN, f"{path} can be read by every user of this host", f"chmod o-rwx {path}")
+
+
+def data_folder(settings: "Settings") -> Iterator[Finding]:
+    """It holds the embedded broker, the ledger and the attachments unless these are elsewhere, and what a worker notes
+    while it sends: so it must be this host's own, private, and have room."""
+    from dispatcher.adapters.runtime import writable  # noqa: PLC0415 - --help needs none of it
+
+    writable(settings)
+    folder = settings.data_dir.resolve()
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    amiss = False
+    if folder.stat().st_mode & 0o077:
+        amiss = True
+        yield Finding("data folder", WARN, f"{folder} can be entered by others", f"chmod 700 {folder}")
+    if free < _FREE_BYTES:
+        amiss = True
+        advice = "make room before the disk is full"
+        yield Finding("data folder", WARN, f"{folder} has {free / 1e6:,.0f} MB left", advice)
+    if kind := remote(folder):
+        amiss = True
+        advice = "name a folder on a local disk in DISPATCHER_DATA_DIR, one for each host"
+        yield Finding("data folder", WARN, f"{folder} is on a network file system ({kind})", advice)
+    if not amiss:
+        yield Finding("data folder", OK, f"{folder}, {free / 1e9:,.0f} GB free")
+
+
+def remote(path: Path, mounts: Path = _MOUNTS) -> str | None:
+    """The kind of the network file system that this is on; None on a local one, or where that cannot be told."""
+    try:
+        lines = [line.split() for line in mounts.read_text("utf-8").splitlines()]
+    except OSError:
+        return None
+    found = {mount.replace("\\040", " "): kind for _, mount, kind, *_ in lines}  # what was mounted last hides the rest
+    kind = next((found[str(folder)] for folder in (path, *path.parents) if str(folder) in found), "")
+    return kind if _REMOTE.fullmatch(kind) else None

@@ -1,0 +1,27 @@
+"""Tells a relay that defers everything from mail that is deferred."""
+
+from collections import Counter
+
+from dispatcher.reply import Outcome, Reply, ReplyClass, classify
+
+IN_A_ROW = 20
+
+
+class Storm:
+    """Counts, for each relay, the messages in a row that were deferred throughout; one process' view."""
+
+    def __init__(self) -> None:
+        self._deferred: Counter[str] = Counter()
+
+    def note(self, outcome: Outcome, *, limit: int = IN_A_ROW) -> str:
+        """Why the relay should be left alone for a while; empty as long as it should not be."""
+        replies = [result for _, result in outcome.results]
+        last = replies[-1]
+        if not all(isinstance(reply, Reply) and classify(reply) is ReplyClass.TRANSIENT for reply in replies):
+            del self._deferred[outcome.relay]
+            return ""
+        self._deferred[outcome.relay] += 1
+        if (count := self._deferred[outcome.relay]) < limit:
+            return ""
+        del self._deferred[outcome.relay]
+        return f"{count} messages in a row were deferred, the last with {last}" if count > 1 else str(last)

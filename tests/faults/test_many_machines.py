@@ -1,0 +1,120 @@
+"""Two servers, two relays, Redis and PostgreSQL: one relay dies and comes back, Redis dies and comes back, and one
+server dies for good. Everything is sent, the sums balance, and no attempt is spent on the relay's death.
+
+DISPATCHER_TEST_ORDERS=20000 makes it a long one.
+"""
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dispatcher.adapters.sql.ledger import SqlLedger
+from dispatcher.adapters.stack import Stack
+from dispatcher.delivery import Selector
+from dispatcher.records import DeliveryRecord
+from tests import orders
+from tests.processes import SinkProcess, kill_host
+from tests.servers import Redis
+from tests.waiting import wait_for
+
+COUNT, BATCH = int(os.environ.get("DISPATCHER_TEST_ORDERS", "4000")), 50
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]
+TIMES = {
+    "DISPATCHER_DELIVERY__LEASE_SECONDS": "20",
+    "DISPATCHER_DELIVERY__TASK_SECONDS": "15",
+    "DISPATCHER_DELIVERY__BATCH_SECONDS": "5",
+    "DISPATCHER_DELIVERY__BATCH_SIZE": str(BATCH),
+    **{
+        f"DISPATCHER_RELAYS__{relay}__TIMEOUTS__{phase}": "5"
+        for relay in ("MAIN", "BACKUP")
+        for phase in ("CONNECT", "COMMAND", "FINAL")
+    },
+}
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    server = Redis("--appendonly", "yes", "--save", "")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def sinks(tmp_path: Path) -> Iterator[tuple[SinkProcess, SinkProcess]]:
+    found = SinkProcess(tmp_path / "main.jsonl"), SinkProcess(tmp_path / "backup.jsonl")
+    for sink in found:
+        sink.start()
+    yield found
+    for sink in found:
+        sink.stop()
+
+
+def died_with_its_server(record: DeliveryRecord) -> bool:
+    """Whether what became of an attempt is unknowable: its server died, or the relay did after the final dot."""
+    return any("lease ended" in each.text or (each.phase == "final" and each.code is None) for each in record.history)
+
+
+def test_nothing_is_lost_and_no_attempt_is_spent_on_the_relays_death(
+    tmp_path: Path,
+    postgres_url: str,
+    redis: Redis,
+    sinks: tuple[SinkProcess, SinkProcess],
+    record_property: Callable[[str, object], None],
+) -> None:
+    lines = tmp_path / "orders.jsonl"
+    orders.write(lines, COUNT)
+    main, backup = sinks
+
+    def host(name: str) -> Stack:
+        return Stack(
+            {
+                "DISPATCHER_DATA_DIR": str(tmp_path / name),
+                "DISPATCHER_BROKER_URL": redis.url,
+                "DISPATCHER_LEDGER_URL": postgres_url,
+                "DISPATCHER_RELAYS__MAIN__URL": main.url,
+                "DISPATCHER_RELAYS__MAIN__PRIORITY": "1",
+                "DISPATCHER_RELAYS__BACKUP__URL": backup.url,
+                "DISPATCHER_RELAYS__BACKUP__PRIORITY": "2",
+                **TIMES,
+            }
+        )
+
+    assert host("one").run("db", "upgrade").returncode == 0
+    with host("one") as one, host("two") as two:
+        wait_for(lambda: two.log().count(" ready.") == 3, 60)  # to the broker a lane is served by any of them
+        submit = subprocess.Popen([*one.command, "submit", str(lines)], env=one.environment, stderr=subprocess.DEVNULL)
+        wait_for(lambda: len(orders.read(main.record)) >= COUNT // 10, 120)
+        main.stop(signal.SIGKILL)
+        wait_for(lambda: len(orders.read(backup.record)) >= COUNT // 10, 120)
+        before = len(orders.read(main.record))
+        main.start()
+        wait_for(lambda: len(orders.read(main.record)) > before, 120)
+        redis.stop(signal.SIGKILL)
+        redis.start()
+        kill_host(two)
+        so_far = len(orders.read(main.record)) + len(orders.read(backup.record))
+        assert so_far < COUNT, "everything was sent before anything could go wrong"
+        assert submit.wait(300) == 0
+        idle = one.run("wait", "--idle", "--timeout", "400", timeout=420)
+        assert idle.returncode == 0, idle.stderr
+        status = one.json("status")
+    assert status["accepted"] == COUNT
+    assert status["states"] == {"sent": COUNT}
+
+    ledger = SqlLedger(postgres_url)
+    records = list(ledger.find(Selector()))
+    ledger.close()
+    spent = Counter(record.attempts for record in records if not died_with_its_server(record))
+    assert set(spent) == {1}, [record for record in records if record.attempts > 1][:3]
+    assert {record.relay for record in records} == {"main", "backup"}
+
+    received = [*orders.read(main.record), *orders.read(backup.record)]
+    # Each process of the lost server had a batch, and each connection to the dead relay a mail under way.
+    orders.check(received, COUNT, doubles=3 * BATCH + 6)
+    record_property("doubled", len(received) - COUNT)
+    record_property("by_backup", len(orders.read(backup.record)))
