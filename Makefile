@@ -2,16 +2,21 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+JOBS   ?= 3
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint bench lock clean
+.PHONY: demo test soak test-fast lint bench lock clean
 
 demo: $(STAMP)
 	$(VENV)/bin/dispatcher demo
 
 test: $(STAMP)
-	$(RUN) -m pytest tests $(ARGS)
+	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile $(ARGS)
+
+# The great sizes: 20,000 orders, three minutes at a limit, 10,000 entries of the stream. Half an hour.
+soak: $(STAMP)
+	DISPATCHER_TEST_FULL=1 $(RUN) -m pytest tests/e2e tests/faults $(ARGS)
 
 test-fast: $(STAMP)
 	$(RUN) -m pytest tests/unit tests/contract -m "not server and not slow" -n auto $(ARGS)

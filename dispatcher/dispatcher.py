@@ -16,20 +16,20 @@ from typing import Any, Self
 from dispatcher import intake
 from dispatcher.compose import Sources
 from dispatcher.delivery import Lane, Selector
-from dispatcher.errors import LedgerError, SubmissionError, TemplateError
+from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.handed import Handed
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journal, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
 from dispatcher.policy import UPKEEP_SECONDS, Policy
 from dispatcher.render import Template, compiled
-from dispatcher.settler import LOOK_SECONDS, Settler
+from dispatcher.settler import Settler
+from dispatcher.sweeper import WATERMARK, Sweeper
 from dispatcher.template import TemplateVersion
 from dispatcher.throttle import Throttle
 from dispatcher.upkeep import Removed, Upkeep
 from dispatcher.worker import Worker
 
 CHUNK = 500  # submissions in one transaction of submit_many
-WATERMARK = 20  # bells that may wait in a lane; the backlog itself stays in the ledger
 _PUBLISHED_SECONDS = 1.0
 
 
@@ -80,9 +80,9 @@ class Dispatcher:
         self._limiter = limiter
         self._kept: set[str] = set()
         self._publications: tuple[float, dict[str, str]] = (-_PUBLISHED_SECONDS, {})
-        self._alarms: dict[Lane, float] = {}
+        self._sweeper = Sweeper(ledger, queue, limiter, lambda: self._transports, self.policy, self.clock)
         self.settler = Settler(
-            ledger, journal, self.clock, seconds=self.policy.settle_seconds, look=self._look, sink=sink
+            ledger, journal, self.clock, seconds=self.policy.settle_seconds, look=self._sweeper.look, sink=sink
         )
         self._worker = Worker(
             ledger=ledger,
@@ -194,7 +194,7 @@ class Dispatcher:
             now=self.clock.time(),
             template=self._publish,
             store=self._attach,
-            relays=tuple(self._transports),
+            relays=tuple(self._relays()),
             lifetimes=self.policy.lifetimes,
             sender=self.policy.sender,
             mail_from=self.policy.mail_from,
@@ -284,61 +284,18 @@ class Dispatcher:
                 self.ledger.reopen(name)
         return self._transports
 
-    # -- sweeping
+    def _set_alarm(self, lane: Lane, seconds: float) -> None:
+        self._sweeper.set_alarm(lane, seconds)
+        self.settler.nudge()
+
+    # -- what comes round
 
     def sweep(self) -> int:
         """End leases that are past their term and ring for what is due, if nobody did just now; bells rung."""
-        self.ledger.tick("beat", 0.0)
-        if not self.ledger.tick("sweep", self.policy.sweep_seconds * 0.8):
-            return 0
-        return self._sweep()
+        return self._sweeper.sweep()
 
     def upkeep(self, seconds: float, *, stopping: Callable[[], bool] = lambda: False) -> Removed | None:
         """Remove what is over its retention, for so long at most; None when somebody did just now."""
         if not self.ledger.tick("upkeep", UPKEEP_SECONDS * 0.8):
             return None
         return Upkeep(self.ledger, self.blobs, self.policy.retention, self.clock).run(seconds, stopping)
-
-    def _look(self) -> float:
-        """What the settler's thread does beside settling; the seconds after which it should look again."""
-        self._limiter.keep()
-        for transport in tuple(self._transports.values()):
-            transport.tend()
-        self._sweep_if_nobody_does()
-        return self._ring_alarms()
-
-    def _set_alarm(self, lane: Lane, seconds: float) -> None:
-        self._alarms[lane] = self.clock.monotonic() + seconds
-        self.settler.nudge()
-
-    def _ring_alarms(self) -> float:
-        """Ring the lanes whose limits have room again: a sweep would be too late to use them up."""
-        now, next_one = self.clock.monotonic(), LOOK_SECONDS
-        for lane, at in list(self._alarms.items()):
-            if at > now:
-                next_one = min(next_one, at - now)
-            elif self._alarms.pop(lane, None) is not None:
-                self.queue.ring(lane, (), "limit")
-        return next_one
-
-    def _sweep_if_nobody_does(self) -> None:
-        try:
-            if self.ledger.tick("sweep", self.policy.sweep_seconds * 3):
-                self._sweep()
-        except LedgerError:
-            return  # the next look is a second away
-
-    def _sweep(self) -> int:
-        self.ledger.reclaim()
-        held = {pause.name for pause in self.ledger.pauses() if pause.kind == "relay" and not pause.half_open}
-        avoid: set[str | None] = {*held, *({None} if held >= set(self._transports) else ())}
-        return sum(self._ring_due(lane, avoid) for lane in Lane)
-
-    def _ring_due(self, lane: Lane, avoid: set[str | None]) -> int:
-        """Ring once for each batch that is due, up to the watermark, when the lane is nearly empty."""
-        depth = self.queue.depth(lane)
-        if depth is None or depth >= WATERMARK // 2:
-            return 0
-        size = self.policy.batch_size
-        batches = -(-self.ledger.due(lane, WATERMARK * size, avoid) // size)
-        return sum(self.queue.ring(lane, (), "due") for _ in range(min(batches, WATERMARK) - depth))

@@ -62,7 +62,7 @@ class Relay:
     timeout_command: float = 60.0
     timeout_final: float = 120.0
     ehlo: str | None = None
-    rate: Rate = Rate()
+    rate: Rate = field(default_factory=Rate)
     max_connections: int | None = None
 
     @classmethod

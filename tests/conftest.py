@@ -1,5 +1,7 @@
 """Fixtures for all tests: the real servers, and ledgers of every kind."""
 
+import pytest
+
 from tests.commands import cli, zygote
 from tests.ledgers import kept, memory_ledger, postgres_ledger, postgres_template, sqlite_ledger, sqlite_template
 from tests.servers import own_postgres, postgres, postgres_url, redis_server, redis_url, watched
@@ -20,3 +22,9 @@ __all__ = [
     "watched",
     "zygote",
 ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first, so that no process is left with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -1,10 +1,6 @@
 """Two servers, two relays, Redis and PostgreSQL: one relay dies and comes back, Redis dies and comes back, and one
-server dies for good. Everything is sent, the sums balance, and no attempt is spent on the relay's death.
+server dies for good. Everything is sent, the sums balance, and no attempt is spent on the relay's death."""
 
-DISPATCHER_TEST_ORDERS=20000 makes it a long one.
-"""
-
-import os
 import signal
 import subprocess
 from collections import Counter
@@ -20,9 +16,10 @@ from dispatcher.records import DeliveryRecord
 from tests import orders
 from tests.processes import SinkProcess, kill_host
 from tests.servers import Redis
+from tests.sizes import sized
 from tests.waiting import wait_for
 
-COUNT, BATCH = int(os.environ.get("DISPATCHER_TEST_ORDERS", "4000")), 50
+COUNT, BATCH = sized(2500, 20_000), 50
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]
 TIMES = {
     "DISPATCHER_DELIVERY__LEASE_SECONDS": "20",

@@ -9,9 +9,10 @@ import pytest
 from dispatcher.adapters.stack import Stack
 from tests import orders
 from tests.processes import children, kill, member, sink_process
+from tests.sizes import sized
 from tests.waiting import wait_for
 
-COUNT, BATCH = 5000, 100
+COUNT, BATCH = sized(2500, 5000), 100
 TIMES = {
     "DISPATCHER_DELIVERY__LEASE_SECONDS": "20",
     "DISPATCHER_DELIVERY__TASK_SECONDS": "15",
@@ -39,9 +40,9 @@ def test_a_killed_child_and_a_killed_parent_lose_nothing(
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-            wait_for(lambda: len(orders.read(record)) >= 800, 60)
+            wait_for(lambda: len(orders.read(record)) >= COUNT // 6, 60)
             kill(children(member(stack, "mail.transactional"))[0])
-            wait_for(lambda: len(orders.read(record)) >= 2000, 60)
+            wait_for(lambda: len(orders.read(record)) >= COUNT // 2, 60)
             kill(member(stack, "mail.transactional"))
             at_the_kill = len(orders.read(record))
             assert at_the_kill < COUNT  # else nothing was interrupted

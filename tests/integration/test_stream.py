@@ -34,6 +34,8 @@ pytestmark = pytest.mark.server
 MAIL = {"to": ["ada@example.com"], "subject": "Hi", "text": "Hello"}
 IDLE = 0.4
 
+REWRITING = ("in_progress", "scheduled")
+
 
 class Flaky(Dispatcher):
     """A dispatcher that can stumble before it takes in."""
@@ -370,6 +372,7 @@ def test_a_commit_that_redis_did_not_hear_of_is_ended_when_it_is_back(own_place:
     own_place.redis.config_set("appendonly", "yes")
     own_place.redis.config_set("appendfsync", "always")
     own_redis._command[own_redis._command.index("no")] = "yes"
+    wait_for(lambda: not any(own_place.redis.info("persistence")[f"aof_rewrite_{how}"] for how in REWRITING), 10)
     own_place.mail()
     own_place.dispatcher.before = stop_redis  # type: ignore[method-assign]
     with own_place.door():

@@ -3,11 +3,11 @@
 import pytest
 
 from dispatcher.delivery import Actor, Lane, Selector, State
-from dispatcher.dispatcher import WATERMARK
 from dispatcher.errors import ConnectFailed, IdempotencyConflict, SubmissionError
 from dispatcher.events import DeliveryTried, RelayPaused
 from dispatcher.mail import Receipt, Submission
 from dispatcher.reply import NoReply, Phase, Reply
+from dispatcher.sweeper import WATERMARK
 from dispatcher.testing import MemoryTransport
 from tests.stage import FILES, MAIL, Stage
 

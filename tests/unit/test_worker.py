@@ -112,10 +112,10 @@ def test_what_is_over_the_limit_waits_for_its_relay_spends_no_attempt_and_rings_
     assert {record.attempts for record in waiting} == {0}
     assert stage.deliver() == 0  # not even leased
     stage.clock.now += 30
-    stage.dispatcher._look()
+    stage.dispatcher._sweeper.look()
     assert (Lane.TRANSACTIONAL, (), "limit") not in stage.bells.rung
     stage.clock.now += 33
-    stage.dispatcher._look()
+    stage.dispatcher._sweeper.look()
     assert (Lane.TRANSACTIONAL, (), "limit") in stage.bells.rung
     stage.deliver()
     assert len(main.sent) == 20
@@ -167,5 +167,3 @@ def test_a_published_template_goes_before_the_folder_and_is_seen_within_a_second
     first, second = stage.transport.sent
     assert b"Subject: Hi Ada" in first.content
     assert b"Subject: Published for Bob" in second.content
-
-
