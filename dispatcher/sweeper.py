@@ -1,6 +1,6 @@
 """What comes round: dead leases end, lanes ring for what is due, limits that have room again are used at once.
 
-Beat rings for it; where no beat does, the settler's thread of some worker process notices. No process is a single point.
+Beat rings for it; where no beat does, the settler's thread of some worker process notices.
 """
 
 import threading
