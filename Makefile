@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(VENV)/bin/dispatcher demo
 
 test: $(STAMP)
-	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile $(ARGS)
+	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The great sizes: 20,000 orders, three minutes at a limit, 10,000 entries of the stream. Half an hour.
 soak: $(STAMP)

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from dispatcher.compose import Sources, compose, fingerprint
 from dispatcher.delivery import Lease, LeasedDelivery, LeasedMessage, Settlement, State
-from dispatcher.errors import DispatcherError, LedgerError, LimitReached, TransportError
+from dispatcher.errors import DispatcherError, LedgerUnavailable, LimitReached, TransportError
 from dispatcher.events import DeliveryTried
 from dispatcher.interfaces import Clock, EventSink, Journal, Transport
 from dispatcher.mail import Message
@@ -18,6 +18,9 @@ from dispatcher.storm import IN_A_ROW, Storm
 from dispatcher.throttle import Throttle
 
 _NO_RELAY_SECONDS = 60.0
+_UNREAD_SECONDS = 60.0  # until a message whose parts could not be read is tried again
+_UNREAD_IN_A_ROW = 3  # after so many it is not the message: the ledger itself is away
+_AWAY_SECONDS = 5.0
 _NO_RELAY = "its relay is paused or not configured"
 
 
@@ -26,8 +29,8 @@ class Batch:
 
     ``pause`` is called with a relay's name, the class of its trouble and the reason, when it must not be used now.
     ``paused`` grows by the relays that were found in trouble; mail that asks for none goes to the next one then.
-    ``patience``: how many messages in a row may be deferred before that counts as trouble. After ``send``, ``well``
-    and ``ill`` name the relays that answered for a message, and those in trouble.
+    ``patience``: how many messages in a row may be deferred before that counts as trouble. After ``send``, ``well``,
+    ``ill`` and ``silent`` name the relays that answered for a message, those in trouble, and those that said nothing.
     """
 
     def __init__(
@@ -48,14 +51,15 @@ class Batch:
         stopping: Callable[[], bool],
         patience: int = IN_A_ROW,
     ) -> None:
-        self.well, self.ill = set[str](), set[str]()
+        self.well, self.ill, self.silent = set[str](), set[str](), set[str]()
         self._lease, self._transports, self._paused = lease, transports, paused
         self._throttle, self._storm, self._patience = throttle, storm, patience
         self._sources, self._journal, self._settler = sources, journal, settler
         self._pause, self._sink, self._clock = pause, sink, clock
         self._retry, self._stopping = retry, stopping
         self._unsent: dict[int, LeasedMessage] = {}
-        self._limited, self._trouble = 0.0, ""
+        self._limited, self._trouble, self._away = 0.0, "", ""
+        self._ahead = lease.taken - clock.time()  # of the ledger's clock: it alone says when a lifetime is over
         self._built: dict[int, str] = {}
 
     def send(self) -> None:
@@ -84,7 +88,7 @@ class Batch:
         relay is returned, and the rest goes back."""
         self._unsent = {message.id: message for message in group}
         relay, trouble, limited = transport.name, "", 0.0
-        self._limited = 0.0
+        self._limited, self._away = 0.0, ""
         try:
             with closing(transport.send(self._compose(relay, group), self._journal)) as outcomes:
                 for outcome in outcomes:
@@ -106,6 +110,9 @@ class Batch:
             self._trouble = f"not tried: {trouble}"
             self._end([message for message in unsent if message.relay is not None], State.QUEUED, self._trouble)
             return [message for message in unsent if message.relay is None]
+        if self._away:
+            self._end(unsent, State.QUEUED, self._away, due_in=_AWAY_SECONDS)
+            return []
         reason = f"limit of {relay}: {self._throttle.reason(relay)}" if limited else ""
         self._end(unsent, State.QUEUED, reason, due_in=limited)
         return []
@@ -117,17 +124,24 @@ class Batch:
 
     def _compose(self, relay: str, group: Sequence[LeasedMessage]) -> Iterator[Message]:
         """Compose one message at a time, as the transport asks for them and the relay's limits allow; one that cannot
-        be composed is invalid."""
+        be composed is invalid, and one whose parts cannot be read now waits without holding up the next."""
+        unread = 0
         for leased in group:
             if self._stopping():
                 return
             try:
                 message = compose(leased, self._sources)
-            except (DispatcherError, ValueError) as error:
-                if isinstance(error, LedgerError) and error.temporary:
+            except LedgerUnavailable as error:
+                self._end([self._unsent.pop(leased.id)], State.QUEUED, str(error), due_in=_UNREAD_SECONDS)
+                unread += 1
+                if unread == _UNREAD_IN_A_ROW:
+                    self._away = str(error)
                     return
+                continue
+            except (DispatcherError, ValueError) as error:
                 self._invalidate(self._unsent.pop(leased.id), str(error))
                 continue
+            unread = 0
             self._limited = self._throttle.admit(relay, len(leased.deliveries), self._stopping)
             if self._limited:
                 return
@@ -151,8 +165,9 @@ class Batch:
         self._settler.add(self._lease.token, settlements)
         if not trouble and (trouble := self._storm.note(outcome, limit=self._patience)):
             self._found_ill(outcome.relay, ReplyClass.TRANSIENT, trouble)
-        if not trouble and not all(isinstance(result, NoReply) for result in results.values()):
-            self.well.add(outcome.relay)
+        if not trouble:
+            silent = all(isinstance(result, NoReply) for result in results.values())
+            (self.silent if silent else self.well).add(outcome.relay)
         return trouble
 
     def _decide(self, leased: LeasedMessage, delivery: LeasedDelivery, result: Result, now: float) -> Decision:
@@ -161,7 +176,7 @@ class Batch:
         return decide(
             result,
             attempts=delivery.attempts,
-            remaining=delivery.expires_at - now,
+            remaining=delivery.expires_at - now - self._ahead,
             policy=self._retry,
             if_in_doubt=leased.if_in_doubt,
             luck=luck,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.adapters.attachments import Attachments
-from dispatcher.adapters.blobs import FileBlobs
+from dispatcher.adapters.blobs import FileBlobs, MovingBlobs
 from dispatcher.adapters.celery import Doorbell
 from dispatcher.adapters.folder import TemplateFolder, shipped
 from dispatcher.adapters.journal import MemoryJournal
@@ -56,16 +56,18 @@ def build(
     paths: AttachmentPaths = AttachmentPaths.SETTINGS,
     sink: EventSink | None = None,
     watch: Callable[[], Settings] | None = None,
+    bulk_only: bool = False,
     **overrides: Any,
 ) -> Dispatcher:
     """A dispatcher by the settings. ``paths``: where this door reads attachments that are given by path; ``watch``:
-    reads the settings again, for whoever lives so long that their relays may change.
+    reads the settings again, for whoever lives so long that their relays may change; ``bulk_only``: leave a part of the
+    relays' limits to those who send what is urgent.
     Raises ConfigurationError naming the setting."""
     settings = settings or load(**overrides)
     writable(settings)
     told = sink or LogSink(settings.log.format, settings.log.addresses)
     limits = limiter(settings)
-    relays = _relays(settings, limits, told, watch)
+    relays = _relays(settings, limits, told, watch, bulk_only)
     kept = ledger(settings)
     stored = blobs(settings, kept)
     return Dispatcher(
@@ -124,7 +126,10 @@ def templates(settings: Settings) -> TemplateFolder:
 
 def blobs(settings: Settings, kept: SqlLedger) -> Blobs:
     """The store of attachments: a folder, or the ledger itself, over the same connections."""
-    return kept.blobs() if settings.blobs is None else FileBlobs(settings.blobs)
+    if settings.blobs is not None:
+        return FileBlobs(settings.blobs)
+    before = settings.data_dir.resolve() / "blobs"  # the default of 1.0, for mail that was accepted then
+    return MovingBlobs(kept.blobs(), FileBlobs(before)) if before.is_dir() else kept.blobs()
 
 
 def attachments(settings: Settings, stored: Blobs, folders: Sequence[Path] | None) -> Attachments:
@@ -132,16 +137,28 @@ def attachments(settings: Settings, stored: Blobs, folders: Sequence[Path] | Non
     return Attachments(stored, folders, settings.max_message_bytes)
 
 
-def _relays(settings: Settings, limits: RateLimiter, sink: EventSink, watch: Callable[[], Settings] | None) -> Relays:
+def _relays(
+    settings: Settings,
+    limits: RateLimiter,
+    sink: EventSink,
+    watch: Callable[[], Settings] | None,
+    bulk_only: bool,
+) -> Relays:
     """The transports of all relays, which stay within these limits."""
-    table = settings.relay_table()
 
-    def read() -> dict[str, Relay]:
-        found = watch().relay_table() if watch else table
+    def read(settings: Settings) -> dict[str, Relay]:
+        found = settings.relay_table()
+        found = {name: relay.behind() for name, relay in found.items()} if bulk_only else found
         limits.limits(found)
         return found
 
-    return Relays(table, lambda relay: TRANSPORTS["smtp"](relay, limits), read=read, stamp=stamp, sink=sink)
+    return Relays(
+        read(settings),
+        lambda relay: TRANSPORTS["smtp"](relay, limits),
+        read=lambda: read(watch() if watch else settings),
+        stamp=stamp,
+        sink=sink,
+    )
 
 
 def limiter(settings: Settings) -> RateLimiter:

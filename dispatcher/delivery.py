@@ -89,7 +89,8 @@ class LeasedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A batch of messages that one worker owns until ``until`` (the ledger's clock, seconds since the epoch).
+    """A batch of messages that one worker owns from ``taken`` until ``until`` (the ledger's clock, seconds since the
+    epoch).
 
     ``token`` is compared at every settle: whoever holds an older token changes nothing.
     """
@@ -97,6 +98,7 @@ class Lease:
     token: str
     until: float
     messages: tuple[LeasedMessage, ...] = ()
+    taken: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

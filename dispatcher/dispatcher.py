@@ -45,10 +45,12 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """The transports by name, in the order of their priority, after settings were read again, and which changed."""
+    """The transports by name, in the order of their priority, after settings were read again; which changed, and those
+    that are not used any more, to be closed."""
 
     transports: Mapping[str, Transport]
     changed: tuple[str, ...]
+    dropped: tuple[Transport, ...] = ()
 
 
 Answer = Receipt | SubmissionError
@@ -78,9 +80,11 @@ class Dispatcher:
         self.policy, self.clock = policy or Policy(), clock or SystemClock()
         self._templates, self._attach, self._transports, self._refreshed = templates, attach, transports, refreshed
         self._limiter = limiter
+        self._dropped: list[Transport] = []
+        self._changed: set[str] = set()
         self._kept: set[str] = set()
         self._publications: tuple[float, dict[str, str]] = (-_PUBLISHED_SECONDS, {})
-        self._sweeper = Sweeper(ledger, queue, limiter, lambda: self._transports, self.policy, self.clock)
+        self._sweeper = Sweeper(ledger, queue, limiter, self._refresh, self.policy, self.clock)
         self.settler = Settler(
             ledger, journal, self.clock, seconds=self.policy.settle_seconds, look=self._sweeper.look, sink=sink
         )
@@ -108,7 +112,7 @@ class Dispatcher:
     def close(self) -> None:
         """Settle what is left and close every connection."""
         self.settler.close()
-        for transport in self._transports.values():
+        for transport in (*self._transports.values(), *self._dropped):
             transport.close()
         self._limiter.close()
         self.ledger.close()
@@ -194,7 +198,7 @@ class Dispatcher:
             now=self.clock.time(),
             template=self._publish,
             store=self._attach,
-            relays=tuple(self._relays()),
+            relays=tuple(self._refresh()),
             lifetimes=self.policy.lifetimes,
             sender=self.policy.sender,
             mail_from=self.policy.mail_from,
@@ -274,15 +278,25 @@ class Dispatcher:
             self._publications = self.clock.monotonic(), found
         return found
 
-    def _relays(self) -> Mapping[str, Transport]:
+    def _refresh(self) -> Mapping[str, Transport]:
         """The transports by the settings as they are now. A relay that was paused for trouble and has new settings is
         tried at once."""
         refreshed = self._refreshed()
         if refreshed is not None:
             self._transports = refreshed.transports
-            for name in refreshed.changed:
-                self.ledger.reopen(name)
+            self._dropped.extend(refreshed.dropped)
+            self._changed.update(refreshed.changed)
+        while self._changed:
+            self.ledger.reopen(min(self._changed))
+            self._changed.discard(min(self._changed))
         return self._transports
+
+    def _relays(self) -> Mapping[str, Transport]:
+        """As ``_refresh``, for the thread that sends: it uses none of the old ones when it asks."""
+        found = self._refresh()
+        while self._dropped:
+            self._dropped.pop().close()
+        return found
 
     def _set_alarm(self, lane: Lane, seconds: float) -> None:
         self._sweeper.set_alarm(lane, seconds)
@@ -294,8 +308,11 @@ class Dispatcher:
         """End leases that are past their term and ring for what is due, if nobody did just now; bells rung."""
         return self._sweeper.sweep()
 
-    def upkeep(self, seconds: float, *, stopping: Callable[[], bool] = lambda: False) -> Removed | None:
-        """Remove what is over its retention, for so long at most; None when somebody did just now."""
-        if not self.ledger.tick("upkeep", UPKEEP_SECONDS * 0.8):
+    def upkeep(
+        self, seconds: float, *, again: bool = False, stopping: Callable[[], bool] = lambda: False
+    ) -> Removed | None:
+        """Remove what is over its retention, for so long at most; None when somebody did just now, unless this goes on
+        ``again`` where one ended that had more to remove."""
+        if not self.ledger.tick("upkeep", 0.0 if again else UPKEEP_SECONDS * 0.8):
             return None
         return Upkeep(self.ledger, self.blobs, self.policy.retention, self.clock).run(seconds, stopping)

@@ -6,7 +6,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
-from dispatcher.delivery import TRANSITIONS, Actor, Selector, State
+from dispatcher.delivery import TRANSITIONS, Actor, Selector, Settlement, State
 from dispatcher.records import Pause
 from dispatcher.schema import merge
 from dispatcher.template import TemplateVersion
@@ -39,6 +39,16 @@ def settled_as(current: State, wanted: State) -> State | None:
         return None  # the lease was ended, and what it could not send is queued already
     owned = (State.LEASED, State.IN_DOUBT, State.QUEUED)
     return wanted if current in owned and wanted in TRANSITIONS[current] else None
+
+
+def replaces(new: Settlement, state: str | None, attempted: bool | None, actor: str | None) -> bool:
+    """Whether a settlement takes the place of what a timeline ends with: that entry's state, attempted, actor.
+
+    So it does when both only give the delivery back untried, as a limit or a relay in trouble may do for days.
+    Attempts, what a person did, and leases that ended with their workers stay.
+    """
+    given_back = state == State.QUEUED and not attempted and actor is None
+    return given_back and new.state is State.QUEUED and not new.attempted
 
 
 def changeable(wanted: State) -> tuple[State, ...]:

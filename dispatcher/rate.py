@@ -9,6 +9,7 @@ from typing import NamedTuple
 from dispatcher.errors import ConfigurationError
 
 _UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "day": 86400.0, "d": 86400.0}
+_WORTH_LEAVING = 10
 _WINDOW = re.compile(r"\s*(\d+)\s*/\s*(s|min|m|h|day|d)\s*")
 
 
@@ -63,6 +64,18 @@ class Rate:
     def share(self, takers: int) -> "Rate":
         """What one of so many may use."""
         return Rate(tuple(window.share(takers) for window in self.windows))
+
+    def behind(self) -> "Rate":
+        """What bulk mail may use up: two in a hundred of a longer window, at least one, are left to what is urgent.
+        Windows of a second are paced, so that nobody has to wait long for those."""
+        return Rate(
+            tuple(
+                window._replace(limit=window.limit - max(1, window.limit // 50))
+                if window.seconds > 1 and window.limit >= _WORTH_LEAVING
+                else window
+                for window in self.windows
+            )
+        )
 
     @classmethod
     def parse(cls, texts: Sequence[str], setting: str) -> "Rate":

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -87,6 +87,11 @@ class Relay:
         relay = cls(name=name, **(given | {option: value for option, value in options.items() if value is not None}))
         relay._check(setting)
         return relay
+
+    def behind(self) -> "Relay":
+        """The relay as a worker for bulk mail alone may use it: a part of its limits is left to what is urgent."""
+        most = self.max_connections
+        return replace(self, rate=self.rate.behind(), max_connections=most - 1 if most and most > 1 else most)
 
     @property
     def display(self) -> str:

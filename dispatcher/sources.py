@@ -4,6 +4,7 @@ An unknown key is an error, and so is a key of a part that this version does not
 believes in must not be ignored.
 """
 
+import contextlib
 import os
 import re
 import ssl
@@ -42,6 +43,8 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     named = _environment({**secrets, **env})
     merged = _merge(_merge(document, named), overrides)
     _refuse_later(merged)
+    if merged.get("relay_url") == "":  # a file that is just being written, perhaps
+        raise ConfigurationError("DISPATCHER_RELAY_URL", "is empty; take it out if there is to be no relay")
     if url := merged.get("relay_url"):
         relays = merged.setdefault("relays", {})
         if relays.get("default", {}).get("url"):
@@ -62,8 +65,10 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
 def stamp(environ: Mapping[str, str] | None = None) -> tuple[tuple[str, int, int], ...]:
     """What tells whether a file of settings or secrets was written since: path, mtime (ns) and size of each."""
     env = os.environ if environ is None else environ
-    folder = env.get("DISPATCHER_SECRETS_DIR")
-    paths = [Path(env.get("DISPATCHER_CONFIG") or "dispatcher.toml"), *(Path(folder).iterdir() if folder else ())]
+    paths = [Path(env.get("DISPATCHER_CONFIG") or "dispatcher.toml")]
+    if folder := env.get("DISPATCHER_SECRETS_DIR"):
+        with contextlib.suppress(OSError):  # it is just being replaced
+            paths.extend(Path(folder).iterdir())
     found = []
     for path in paths:
         try:
@@ -199,6 +204,8 @@ def _check_names(settings: Settings) -> None:
 
 
 def _check_urls(settings: Settings) -> None:
+    if settings.ledger.partition("?")[0].count("@") > 1:  # what follows the first would be shown as the host
+        raise ConfigurationError("DISPATCHER_LEDGER_URL", "has an @ in its user name or password; write it as %40")
     if not settings.ledger.startswith(("sqlite:///", "postgresql+psycopg://")):
         scheme = settings.ledger.partition("://")[0]
         raise ConfigurationError(

@@ -40,6 +40,8 @@ class _Known:
     owed: int = 0  # recipients that were answered so late that they count in a later window than their slots
     closed_until: float = float("-inf")
     reason: str = ""
+    fits: int | None = None  # messages that went before the limit was met last; None: it was not met of late
+    went: int = 0  # since the last look at ``room``
 
 
 class Throttle:
@@ -77,9 +79,12 @@ class Throttle:
     def told(self, relay: str, seconds: float) -> None:
         """How long the last transaction took."""
         rate = self._limiter.rate(relay)
-        if not rate:
+        if not rate and relay not in self._relays:
             return
         known = self._known(relay)
+        known.went += 1
+        if not rate:
+            return
         if known.usual is None:
             known.usual = seconds
             return
@@ -101,12 +106,24 @@ class Throttle:
         """Let nothing go for so long: the caller has met a limit elsewhere."""
         known = self._known(relay)
         known.closed_until, known.reason = self._now() + seconds, reason
+        known.fits = max(1, known.went)
 
     def room(self, relay: str, wanted: int) -> int:
         """How many messages are worth leasing, at least 1."""
         windows = self._limiter.rate(relay).windows
         most = [ROOM_SECONDS / window.pace if window.pace else window.limit for window in windows]
-        return max(1, int(min([wanted, *most])))
+        return max(1, int(min([wanted, *most, self._fitting(relay, wanted)])))
+
+    def _fitting(self, relay: str, wanted: int) -> int:
+        """Twice of what went last time, after a limit was met: what is leased in vain has to be written back."""
+        known = self._relays.get(relay)
+        if known is None or known.fits is None:
+            return wanted
+        known.fits, known.went = max(known.fits, known.went), 0
+        if known.fits >= wanted:
+            known.fits = None
+            return wanted
+        return 2 * known.fits
 
     def _use(self, relay: str, known: _Known, each: int) -> bool:
         """Use what is at hand and may go now; what is over is given back."""
@@ -142,11 +159,12 @@ class Throttle:
                 return max(grant.wait, 0.001)
         if not known.slots or known.slots[0].end < self._now():
             return _SOON_SECONDS
-        return max(0.0, known.slots[0].start - self._now())
+        last = 1 if known.each == each else min(each, len(known.slots))
+        return max(0.0, known.slots[last - 1].start - self._now())
 
     def _take(self, relay: str, rate: Rate, known: _Known, each: int) -> Grant:
         if known.owed:
-            known.owed -= len(self._limiter.take(relay, known.owed).slots)  # used already
+            known.owed -= len(self._limiter.take(relay, min(known.owed, MAX_BLOCK)).slots)  # used already
         usual = max(known.usual if known.usual is not None else _FIRST_GUESS_SECONDS, 0.0001)
         wanted = min(MAX_BLOCK, max(1, int(rate.tolerance / usual)))
         asked = self._now()

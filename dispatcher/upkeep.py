@@ -16,11 +16,12 @@ _LONGEST_REST = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What one run removed."""
+    """What one run removed; ``more``: it ended before there was nothing left to remove."""
 
     submissions: int
     deliveries: int
     attachments: int
+    more: bool = False
 
 
 class Upkeep:
@@ -30,26 +31,29 @@ class Upkeep:
         self._ledger, self._blobs, self._retention, self._clock = ledger, blobs, retention, clock
 
     def run(self, seconds: float, stopping: Callable[[], bool] = lambda: False) -> Removed:
-        """Remove what may go, until nothing is left or the time is over. Raises LedgerUnavailable."""
+        """Remove what may go, until nothing is left or the time is over: rows for half of it at most while there are
+        attachments too. Raises LedgerUnavailable."""
         until = self._clock.monotonic() + seconds
+        submissions, deliveries, more = self._retire(until - seconds / 2, stopping)
+        attachments = 0
+        for blob in self._unused():
+            if stopping() or self._clock.monotonic() >= until:
+                more = True
+                break
+            attachments += self._blobs.remove(blob, UNUSED_SECONDS)
+        return Removed(submissions, deliveries, attachments, more)
 
-        def over() -> bool:
-            return stopping() or self._clock.monotonic() >= until
-
-        submissions = deliveries = attachments = 0
+    def _retire(self, until: float, stopping: Callable[[], bool]) -> tuple[int, int, bool]:
+        submissions = deliveries = 0
         more = True
-        while more and not over():
+        while more and not stopping() and self._clock.monotonic() < until:
             began = self._clock.monotonic()
             retired = self._ledger.retire(self._retention, STEP)
             submissions, deliveries = submissions + retired.submissions, deliveries + retired.deliveries
             more = retired.more
             # As long as it took, so that all others get their turn: SQLite keeps no queue of those who want to write.
             time.sleep(min(self._clock.monotonic() - began, _LONGEST_REST) if more else 0)
-        for blob in self._unused():
-            if over():
-                break
-            attachments += self._blobs.remove(blob, UNUSED_SECONDS)
-        return Removed(submissions, deliveries, attachments)
+        return submissions, deliveries, more
 
     def _unused(self) -> Iterator[str]:
         """Attachments that may go. It begins anywhere, so that each has its turn, however many there are."""

@@ -101,7 +101,9 @@ class Worker:
         if relay in batch.well and self._ledger.resume("relay", relay):
             self._sink(RelayResumed(relay))
             return True, len(lease.messages)
-        if relay not in batch.well | batch.ill:
+        if relay in batch.silent:
+            self._pause(relay, ReplyClass.RELAY, "no reply to the message that tried it")
+        elif relay not in batch.well | batch.ill:
             self._ledger.reopen(relay)  # nothing was learned: the next one may try
         return False, len(lease.messages)
 

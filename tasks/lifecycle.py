@@ -19,6 +19,7 @@ from celery.signals import (
 from dispatcher.adapters.celery import INTAKE
 from dispatcher.adapters.log import configure
 from dispatcher.adapters.redis import checked
+from dispatcher.delivery import Lane
 from dispatcher.errors import ConfigurationError, DispatcherError
 from dispatcher.sources import load
 
@@ -43,7 +44,9 @@ def current() -> "Dispatcher":
         if pid not in _mine:
             from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - 30 MB that only the children need
 
-            dispatcher = build(settings, paths=AttachmentPaths.NOWHERE, watch=load)
+            queues = app.amqp.queues.consume_from
+            bulk_only = Lane.BULK.queue in queues and Lane.TRANSACTIONAL.queue not in queues
+            dispatcher = build(settings, paths=AttachmentPaths.NOWHERE, watch=load, bulk_only=bulk_only)
             dispatcher.settler.start()
             _mine.clear()
             _mine[pid] = dispatcher

@@ -9,18 +9,19 @@ import structlog
 from celery import Task
 from celery.exceptions import Reject
 
-from dispatcher.adapters.celery import DELIVER, SUBMIT, SWEEP, UPKEEP
+from dispatcher.adapters.celery import CONTROL, DELIVER, SUBMIT, SWEEP, UPKEEP
 from dispatcher.adapters.redis import Broker
 from dispatcher.delivery import Lane
 from dispatcher.errors import ConfigurationError, LedgerError, SubmissionError
 from dispatcher.handed import MAX_PRODUCER
+from dispatcher.policy import UPKEEP_SECONDS
 
 from .app import app, broker
 from .lifecycle import current, stopping
 
 AWAY_SECONDS = 2.0
 MAX_KILLED = 3
-UPKEEP_SECONDS = 10.0  # at a time: the sweep waits behind it
+SLICE_SECONDS = 2.0  # of upkeep at a time: the sweep waits behind it
 _log = structlog.stdlib.get_logger("dispatcher.worker")
 strikes = Broker(broker)  # connects in the process that first counts
 
@@ -38,11 +39,13 @@ def sweep() -> int:
 
 
 @app.task(name=UPKEEP)
-def upkeep() -> None:
-    """Remove what is over its retention."""
-    removed = current().upkeep(UPKEEP_SECONDS, stopping=stopping)
+def upkeep(again: bool = False) -> None:
+    """Remove what is over its retention: a little, then again behind what else waits in the queue."""
+    removed = current().upkeep(SLICE_SECONDS, again=again, stopping=stopping)
     if removed:
         _log.info("upkeep", **asdict(removed))
+    if removed and removed.more:
+        upkeep.apply_async(kwargs={"again": True}, queue=CONTROL, expires=UPKEEP_SECONDS)
 
 
 @app.task(name=SUBMIT, bind=True, acks_late=True, reject_on_worker_lost=True)
@@ -72,7 +75,8 @@ def _kept(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: Excep
     """Keep what stumbled over a fault of ours; False while the ledger is away."""
     fault = SubmissionError("", f"unexpected {type(error).__name__}: {error}")
     try:
-        current().keep_reject({"args": args, "kwargs": kwargs}, door="task", reference=task, producer="", error=fault)
+        document = kwargs.get("submission", {"args": args, "kwargs": kwargs})
+        current().keep_reject(document, door="task", reference=task, producer="", error=fault)
     except (LedgerError, ConfigurationError):
         return False
     return True

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dispatcher.adapters.attachments import Attachments
 from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.delivery import Actor, Lane, Selector, State
 from dispatcher.dispatcher import Dispatcher, Refreshed
-from dispatcher.errors import SubmissionError
+from dispatcher.errors import LedgerUnavailable
 from dispatcher.events import Event
 from dispatcher.mail import Receipt
 from dispatcher.memory import MemoryBlobs, MemoryLedger, MemoryLimiter
@@ -34,6 +35,32 @@ class Clock:
         return self.now
 
 
+class Ahead:
+    """A worker's clock that is wrong by so many seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self.ahead = clock, 0.0
+
+    def time(self) -> float:
+        return self._clock.time() + self.ahead
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+
+class TornBlobs(MemoryBlobs):
+    """Attachments; those that are ``torn`` cannot be read now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.torn: set[str] = set()
+
+    def get(self, blob: str) -> bytes:
+        if blob in self.torn:
+            raise LedgerUnavailable("attachments in /var/blobs: Input/output error")
+        return super().get(blob)
+
+
 class Stage:
     """A dispatcher on fakes. ``rates`` are the relays' limits by name."""
 
@@ -44,6 +71,7 @@ class Stage:
         **policy: Any,
     ) -> None:
         self.clock, self.bells, self.events = Clock(), MemoryQueue(), list[Event]()
+        self.worker_clock, self.blobs = Ahead(self.clock), TornBlobs()
         self.ledger, self.limiter = MemoryLedger(self.clock), MemoryLimiter(self.clock.monotonic)
         self.transport = transports[0] if transports else MemoryTransport("main")
         self.limiter.limits(
@@ -56,20 +84,17 @@ class Stage:
         self.dispatcher = Dispatcher(
             ledger=self.ledger,
             queue=self.bells,
-            blobs=MemoryBlobs(),
+            blobs=self.blobs,
             templates=lambda name: TemplateVersion(name, FILES),
-            attach=self.attach,
+            attach=Attachments(self.blobs, (), 1 << 20),
             transports={t.name: t for t in transports or (self.transport,)},
             refreshed=self.refreshed,
             journal=MemoryJournal(),
             limiter=self.limiter,
             policy=Policy(sender="shop@example.com", retry=RetryPolicy((60.0,), 0.0), **policy),
-            clock=self.clock,
+            clock=self.worker_clock,
             sink=self.events.append,
         )
-
-    def attach(self, given: Mapping[str, Any], at: str) -> dict[str, Any]:
-        raise SubmissionError(at, "none here")
 
     def replace(self, transport: MemoryTransport) -> None:
         """New settings for a relay."""

@@ -1,20 +1,23 @@
-"""Attachments in a folder, by content: ``<folder>/<two digits>/<SHA-256>``."""
+"""Attachments in a folder, by content: ``<folder>/<two digits>/<SHA-256>``; and on their way from there."""
 
 import fcntl
 import hashlib
+import io
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from dispatcher.errors import LedgerUnavailable, NotFound
+from dispatcher.interfaces import Blobs
 from dispatcher.mail import Blob
 
+_Found = TypeVar("_Found")
 _CHUNK = 1 << 20
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -114,6 +117,28 @@ class FileBlobs:
             yield
         except OSError as error:
             raise LedgerUnavailable(f"attachments in {self._folder}: {error.strerror or error}") from error
+
+
+class MovingBlobs:
+    """``interfaces.Blobs`` in a store. What is missing there is looked for in ``before``, where the release before kept
+    it, and put into the store: so from then on every server finds it."""
+
+    def __init__(self, store: Blobs, before: Blobs) -> None:
+        self._store, self._before = store, before
+        self.put, self.old, self.remove = store.put, store.old, store.remove
+
+    def touch(self, blob: str) -> Blob:
+        return self._moved(blob, self._store.touch)
+
+    def get(self, blob: str) -> bytes:
+        return self._moved(blob, self._store.get)
+
+    def _moved(self, blob: str, act: Callable[[str], _Found]) -> _Found:
+        try:
+            return act(blob)
+        except NotFound:
+            self._store.put(io.BytesIO(self._before.get(blob)))
+        return act(blob)  # what was no longer the bytes of this id is not found here either
 
 
 def checked(blob: str) -> str:

@@ -53,6 +53,9 @@ def configure(form: str) -> None:
         "mail.log",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # When Flower asks for the settings, Celery masks the broker's URL by way of a connection that is never opened, and
+    # kombu warns that it lacks the TLS options which all real ones have.
+    logging.getLogger("kombu.connection").setLevel(logging.ERROR)
 
 
 def _line(_logger: Any, _method: str, entry: dict[str, Any]) -> str:

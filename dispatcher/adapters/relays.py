@@ -62,9 +62,7 @@ class Relays:
         if not changed and list(relays) == list(self._relays):
             return None
         kept = {name: self.transports[name] for name in relays if name in self._relays and name not in changed}
-        dropped = [transport for name, transport in self.transports.items() if name not in kept]
+        dropped = tuple(transport for name, transport in self.transports.items() if name not in kept)
         self.transports = {name: kept.get(name) or self._make(relay) for name, relay in relays.items()}
         self._relays = relays
-        for transport in dropped:
-            transport.close()
-        return Refreshed(self.transports, changed)
+        return Refreshed(self.transports, changed, dropped)

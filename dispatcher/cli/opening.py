@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -42,12 +42,13 @@ def duration_of(text: str) -> float:
 
 
 @contextmanager
-def opened(settings: "Settings | None" = None, *, own_files: bool = False) -> Iterator["Dispatcher"]:
-    """A dispatcher by the settings; ``own_files``: attachments may be any file that this user can read."""
+def opened(
+    settings: "Settings | None" = None, *, paths: Literal["nowhere", "settings", "anywhere"] = "settings"
+) -> Iterator["Dispatcher"]:
+    """A dispatcher by the settings; ``paths``: where it reads attachments, as ``AttachmentPaths`` has it."""
     from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - half a second that --help does not need
 
-    paths = AttachmentPaths.ANYWHERE if own_files else AttachmentPaths.SETTINGS
-    dispatcher = build(settings or settings_of_user(), paths=paths)
+    dispatcher = build(settings or settings_of_user(), paths=AttachmentPaths(paths))
     with dispatcher:
         yield dispatcher
 

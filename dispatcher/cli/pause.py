@@ -68,6 +68,9 @@ def pause(name: Name, length: For = None, reason: Reason = "", as_json: Json = F
     if as_json:
         document({**plain(made), "waiting": waiting, "leased": leased, "next_relay": following})
         return
+    for pause in before:
+        if (pause.kind, pause.name) == (subject.kind, subject.name) and pause.actor:
+            note(f"dispatcher: this replaces the pause {_until(pause)} by {pause.actor}: {pause.reason or 'no reason'}")
     line(f"{subject} is paused {_until(made)}; {_number(subject, waiting, 'waits', 'wait')}")
     if subject.kind == "relay":
         line(f"mail that names no relay {f'goes over {following}' if following else 'waits: no other relay is open'}")

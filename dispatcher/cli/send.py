@@ -15,6 +15,7 @@ from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dispatcher.dispatcher import Dispatcher
+    from dispatcher.interfaces import Ledger
     from dispatcher.mail import Receipt
 
 EXAMPLE = 'Example: dispatcher send --to ann@example.com --template welcome --data \'{"customer": {"name": "Ann"}}\''
@@ -87,7 +88,7 @@ def send(  # noqa: PLR0917 - a mail has many parts, and each is an option
         "send_at": None if at is None else datetime.fromtimestamp(moment(at, "--at"), UTC).isoformat(),
     }  # fmt: skip
     settings = settings_of_user()
-    with opened(settings, own_files=True) as dispatcher:
+    with opened(settings, paths="anywhere") as dispatcher:
         receipt = dispatcher.submit({name: value for name, value in mail.items() if value is not None})
         if not as_json:
             _show(receipt)
@@ -135,8 +136,7 @@ def _settled(
     try:
         patiently(lambda: not LIVE & set(ledger.submission(receipt.id).states), until, late, pause=0.05)
     except typer.Exit:
-        for pause in ledger.pauses():
-            note(f"dispatcher: {pause.kind} {pause.name} is paused: {pause.reason}")
+        _say_why(ledger, receipt)
         raise
     for record in ledger.find(Selector(ids=(receipt.id,), limit=_NOT_SENT_SHOWN)):
         if record.state is State.SENT:
@@ -145,3 +145,13 @@ def _settled(
             reply = " ".join(filter(None, (str(record.code or ""), record.enhanced, record.text)))
             note(f"dispatcher: {record.rcpt}: {record.state}: {reply}")
     return ledger.submission(receipt.id).states
+
+
+def _say_why(ledger: "Ledger", receipt: "Receipt") -> None:
+    """What its mail waits for, as far as that is known."""
+    concerned = {receipt.id, ledger.submission(receipt.id).lane}
+    for pause in ledger.pauses():
+        if pause.kind == "relay" or pause.name in concerned:
+            note(f"dispatcher: {pause.kind} {pause.name} is paused: {pause.reason or 'no reason given'}")
+    for record in ledger.find(Selector(ids=(receipt.id,), states=tuple(sorted(LIVE)), limit=_NOT_SENT_SHOWN)):
+        note(f"dispatcher: {record.rcpt}: {record.state}{f': {record.text}' if record.text else ''}")

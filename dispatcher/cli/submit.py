@@ -47,7 +47,9 @@ def submit(
         lines, size = _open(file, stack)
         report = stack.enter_context(_Report("-" if file == "-" else file, rejects, size))
         # The folders that the settings name, if they name any: the lines may be another's work than this user's.
-        dispatcher = stack.enter_context(opened(settings, own_files=not settings.attachments_dirs))
+        dispatcher = stack.enter_context(
+            opened(settings, paths="settings" if settings.attachments_dirs else "anywhere")
+        )
         try:
             for group in _groups(lines, report):
                 _accept(dispatcher, group, report, totals)

@@ -150,7 +150,8 @@ class MemoryLedger:
                 else:
                     row.state, row.token, row.lease_until, row.changed_at = State.LEASED, token, until, now
                     taken[row.message.id].append(row)
-            return Lease(token, until, tuple(mine[0].message.view(mine) for mine in taken.values() if mine))
+            views = tuple(mine[0].message.view(mine) for mine in taken.values() if mine)
+            return Lease(token, until, views, now)
 
     def _due(self, lane: Lane, avoid: Collection[str | None]) -> list[DeliveryRow]:
         """What waits in the lane, is due, held by no pause, and for no relay that is avoided."""

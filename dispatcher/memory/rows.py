@@ -12,6 +12,7 @@ from dispatcher.ledger import (
     WIPED,
     labels,
     reclaimed,
+    replaces,
     settled_as,
     storable,
     with_secrets,
@@ -129,6 +130,10 @@ class DeliveryRow:
             text=storable(settlement.text),
             seconds=settlement.seconds,
         )
+        if self.history:
+            before = self.history[-1]
+            if replaces(settlement, before.state, before.attempted, before.actor):
+                self.history.pop()
         self.become(state, event, now)
         if state in WAITING:
             self.due_at = now + settlement.due_in

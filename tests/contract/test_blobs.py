@@ -1,4 +1,4 @@
-"""What every store of attachments promises: in memory, in a folder, in a ledger."""
+"""What every store of attachments promises: in memory, in a folder, in a ledger, on the way from one to the other."""
 
 import fcntl
 import hashlib
@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from dispatcher.adapters.blobs import FileBlobs
+from dispatcher import bootstrap
+from dispatcher.adapters.blobs import FileBlobs, MovingBlobs
 from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.errors import LedgerUnavailable, NotFound
 from dispatcher.interfaces import Blobs
+from dispatcher.mail import Blob
 from dispatcher.memory import MemoryBlobs
+from dispatcher.sources import load
 from tests.ledgers import InSql, StandingClock
 
 HOUR = 3600.0
@@ -49,12 +52,15 @@ def in_folder(folder: Path) -> Stored:
     return Stored(FileBlobs(folder), age)
 
 
-@pytest.fixture(params=["memory", "folder", "sqlite", pytest.param("postgres", marks=pytest.mark.server)])
+@pytest.fixture(params=["memory", "folder", "moving", "sqlite", pytest.param("postgres", marks=pytest.mark.server)])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Stored:
     if request.param == "memory":
         return in_memory()
     if request.param == "folder":
         return in_folder(tmp_path / "blobs")
+    if request.param == "moving":
+        new = in_memory()
+        return Stored(MovingBlobs(new.blobs, FileBlobs(tmp_path / "blobs")), new.age)
     kept: InSql = request.getfixturevalue(f"{request.param}_ledger")
     return Stored(kept.ledger.blobs(), kept.age)
 
@@ -240,3 +246,44 @@ def test_a_full_disk_is_temporary_and_leaves_nothing(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.temporary
     assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize("act", [MovingBlobs.get, MovingBlobs.touch])
+def test_what_was_put_before_is_moved_when_it_is_asked_for(
+    sqlite_ledger: InSql, tmp_path: Path, act: Callable[[MovingBlobs, str], object]
+) -> None:
+    store, before = sqlite_ledger.ledger.blobs(), FileBlobs(tmp_path)
+    blob = put(before, b"accepted long ago")
+    moving = MovingBlobs(store, before)
+    with pytest.raises(NotFound):
+        store.get(blob)
+    assert act(moving, blob) in (b"accepted long ago", Blob(blob, 17))
+    assert store.get(blob) == b"accepted long ago"  # as every server finds it from now on
+    assert files(tmp_path) >= {Path(blob[:2]) / blob}
+
+
+def test_what_is_put_while_others_are_moved_is_not_put_where_they_were(tmp_path: Path) -> None:
+    blob = put(MovingBlobs(store := MemoryBlobs(), FileBlobs(tmp_path)), b"x")
+    assert store.get(blob) == b"x"
+    assert files(tmp_path) == set()
+
+
+def test_a_file_that_is_not_what_its_name_says_is_not_moved(tmp_path: Path) -> None:
+    blob = put(FileBlobs(tmp_path), b"whole")
+    (tmp_path / blob[:2] / blob).write_bytes(b"who")
+    with pytest.raises(NotFound):
+        MovingBlobs(MemoryBlobs(), FileBlobs(tmp_path)).get(blob)
+
+
+@pytest.mark.parametrize("url", ["ledger:", "file:{}/blobs"])
+def test_what_1_0_kept_in_the_data_folder_is_found_by_whatever_the_settings_say(
+    sqlite_ledger: InSql, tmp_path: Path, url: str
+) -> None:
+    settings = load({}, data_dir=tmp_path, blobs_url=url.format(tmp_path), **{"from": "shop@example.com"})
+    blob = put(FileBlobs(tmp_path / "blobs"), b"x")
+    assert bootstrap.blobs(settings, sqlite_ledger.ledger).get(blob) == b"x"
+
+
+def test_where_1_0_kept_nothing_there_is_nothing_to_move(sqlite_ledger: InSql, tmp_path: Path) -> None:
+    settings = load({}, data_dir=tmp_path, blobs_url="ledger:", **{"from": "shop@example.com"})
+    assert not isinstance(bootstrap.blobs(settings, sqlite_ledger.ledger), MovingBlobs)

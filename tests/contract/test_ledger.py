@@ -329,6 +329,60 @@ def test_not_now_costs_no_attempt(kept: Kept) -> None:
     assert len(lease(kept.ledger).messages) == 1
 
 
+def give_back(kept: Kept, turns: int = 20) -> None:
+    """Lease what is due and give it back untried, again and again."""
+    for turn in range(turns):
+        assert settle(kept.ledger, lease(kept.ledger), State.QUEUED, attempted=False, text=f"turn {turn}") > 0
+
+
+def told(kept: Kept, delivery: str) -> list[tuple[State, bool, str]]:
+    return [(event.state, event.attempted, event.text) for event in one(kept.ledger, delivery).history]
+
+
+def test_of_many_turns_that_gave_it_back_the_last_is_remembered(kept: Kept) -> None:
+    receipt = add(kept.ledger, accepted())
+    give_back(kept)
+    assert told(kept, receipt.id) == [(State.QUEUED, False, "turn 19")]
+    settle(kept.ledger, lease(kept.ledger), code=250, text="Ok")
+    assert told(kept, receipt.id) == [(State.QUEUED, False, "turn 19"), (State.SENT, True, "Ok")]
+
+
+def test_no_attempt_and_no_persons_act_is_forgotten_over_what_gave_it_back(kept: Kept) -> None:
+    receipt = add(kept.ledger, accepted())
+    give_back(kept, 3)
+    settle(kept.ledger, lease(kept.ledger), State.DEFERRED, text="try again")
+    give_back(kept, 3)
+    assert kept.ledger.change(Selector(ids=(receipt.id,)), State.CANCELLED, ANNA) == 1
+    assert kept.ledger.change(Selector(ids=(receipt.id,)), State.QUEUED, ANNA) == 1
+    give_back(kept)
+    settle(kept.ledger, lease(kept.ledger), State.QUEUED, text="tried, and not now")
+    give_back(kept)
+    assert told(kept, receipt.id) == [
+        (State.QUEUED, False, "turn 2"),
+        (State.DEFERRED, True, "try again"),
+        (State.QUEUED, False, "turn 2"),
+        (State.CANCELLED, False, ANNA.reason),
+        (State.QUEUED, False, ANNA.reason),
+        (State.QUEUED, False, "turn 19"),
+        (State.QUEUED, True, "tried, and not now"),
+        (State.QUEUED, False, "turn 19"),
+    ]
+
+
+def test_a_lease_that_ended_is_remembered_beside_what_gave_it_back(kept: Kept) -> None:
+    receipt = add(kept.ledger, accepted())
+    give_back(kept, 2)
+    lease(kept.ledger, seconds=1.0)
+    kept.age(2)
+    assert kept.ledger.reclaim() == 1
+    give_back(kept)
+    assert told(kept, receipt.id) == [
+        (State.QUEUED, False, "turn 1"),
+        (State.IN_DOUBT, False, LEASE_ENDED),
+        (State.QUEUED, False, "turn 19"),
+    ]
+
+
 def test_a_state_that_no_lease_leads_to_is_not_taken(kept: Kept) -> None:
     add(kept.ledger, accepted("a@example.com", "b@example.com"))
     leased = lease(kept.ledger)

@@ -158,9 +158,27 @@ def test_what_is_tried_again_while_the_rest_goes_stays(kept: Kept) -> None:
         ledger.retire(MONTH, 10)
     left = next(iter(ledger.find(Selector(ids=(receipt.id,)))))
     assert ledger.change(Selector(ids=(left.id,)), State.QUEUED, ANNA) == 1
-    retire(ledger)
+    assert retire(ledger) == (0, 0)  # nor do its fellows that were left
+    assert Balance.of(ledger) == Balance(20, 20)
     assert one(ledger, left.id).state is State.QUEUED
-    assert len(lease(ledger).messages) == 1
+    assert ledger.change(Selector(ids=(left.id,)), State.CANCELLED, ANNA) == 1
+    assert retire(ledger) == (0, 0)  # its retention begins again
+    kept.age(31 * DAY)
+    assert retire(ledger) == (1, 20)
+
+
+def test_what_was_tried_again_and_is_over_meanwhile_keeps_the_rest_for_a_whole_retention(kept: Kept) -> None:
+    ledger = kept.ledger
+    receipt = add(ledger, accepted(*(f"{n}@example.com" for n in range(30))))
+    settle(ledger, lease(ledger), State.BOUNCED)
+    kept.age(31 * DAY)
+    while states(ledger)[State.BOUNCED] == 30:
+        ledger.retire(MONTH, 10)
+    left = next(iter(ledger.find(Selector(ids=(receipt.id,)))))
+    assert ledger.change(Selector(ids=(left.id,)), State.QUEUED, ANNA) == 1
+    settle(ledger, lease(ledger))
+    assert retire(ledger) == (0, 0)
+    assert states(ledger) == {State.BOUNCED: 19, State.SENT: 1}
 
 
 def test_a_key_is_remembered_for_its_time_though_its_submission_is_gone(kept: Kept) -> None:

@@ -29,7 +29,7 @@ SECONDS, RESTARTED = sized(66, 180), sized(30, 120)
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
-@pytest.fixture(params=["with its data", "without its data"])
+@pytest.fixture(params=sized(["with its data"], ["with its data", "without its data"]))
 def redis(request: pytest.FixtureRequest) -> Iterator[Redis]:
     keeping = request.param == "with its data"
     server = Redis("--save", "", "--appendonly", "yes" if keeping else "no")

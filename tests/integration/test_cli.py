@@ -406,6 +406,25 @@ def test_rejects_are_shown_resubmitted_and_dropped(cli: Cli) -> None:
     assert cli("rejects", "show", "4711").returncode == 2
 
 
+def test_a_file_that_a_producer_may_not_have_read_is_not_read_for_an_operator_either(cli: Cli) -> None:
+    (cli.folder / "report.pdf").write_bytes(b"%PDF")
+    keep = (
+        "from dispatcher.bootstrap import AttachmentPaths, build\n"
+        "mail = {'subject': 'x', 'text': 'y', 'to': ['a@example.com'], 'attachments': [{'path': 'report.pdf'}]}\n"
+        "with build(paths=AttachmentPaths.NOWHERE) as d:\n"
+        "    for door in ('task', 'stream'):\n"
+        "        assert d.take_in(mail, door=door, reference='1') == 'rejected'\n"
+    )
+    subprocess.run([sys.executable, "-c", keep], cwd=cli.folder, env=cli.environment, check=True)
+    folders = {"DISPATCHER_ATTACHMENTS_DIRS": json.dumps([str(cli.folder)])}
+    numbers = [str(reject["id"]) for reject in cli.json("rejects", "list")]
+    again = cli("rejects", "resubmit", *numbers, "--yes", **folders)
+    assert again.returncode == 1
+    assert again.stderr.count("attachments[0].path: a path is not read here") == 2
+    assert [str(reject["id"]) for reject in cli.json("rejects", "list")] == numbers
+    assert cli.json("messages", "list") == []
+
+
 # -- templates, relays, doctor
 
 

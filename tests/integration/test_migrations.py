@@ -34,6 +34,12 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+def scripts() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "dispatcher.adapters.sql:migrations")
+    return config
+
+
 def rewrite(url: str, version: str) -> None:
     """Pretend that the ledger has this version."""
     made = engine.create(url)
@@ -53,9 +59,7 @@ def test_the_migrations_make_the_schema_that_the_code_expects(empty_url: str) ->
 
 
 def test_the_newest_migration_is_the_version_that_the_code_needs() -> None:
-    config = Config()
-    config.set_main_option("script_location", "dispatcher.adapters.sql:migrations")
-    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA
+    assert ScriptDirectory.from_config(scripts()).get_current_head() == SCHEMA
 
 
 def test_upgrading_again_keeps_what_is_there(empty_url: str) -> None:
@@ -96,11 +100,29 @@ class OldProgram:
 
     def __init__(self, url: str) -> None:
         self.engine = engine.create(url)
-        config = Config()
-        config.set_main_option("script_location", "dispatcher.adapters.sql:migrations")
+        self.migrate("1.0")
+
+    def migrate(self, version: str) -> None:
+        """Run the migrations as far as that, and nothing besides."""
+        config = scripts()
         with self.writing() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "1.0")
+            command.upgrade(config, version)
+
+    def indexes(self) -> dict[str, set[str]]:
+        """The names of the indexes by table; of unfinished ones none."""
+        names = "SELECT t.name, i.name FROM sqlite_master t LEFT JOIN pragma_index_list(t.name) i WHERE type = 'table'"
+        if self.engine.dialect.name == "postgresql":
+            names = (
+                "SELECT t.relname, i.relname FROM pg_class t LEFT JOIN pg_index ON indrelid = t.oid AND indisvalid"
+                " LEFT JOIN pg_class i ON i.oid = indexrelid"
+                " WHERE t.relkind = 'r' AND t.relnamespace = current_schema()::regnamespace"
+            )
+        found: dict[str, set[str]] = {}
+        with self.engine.connect() as connection:
+            for table, index in connection.execute(text(names)):
+                found.setdefault(table, set()).update(filter(None, (index,)))
+        return found
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -151,6 +173,23 @@ def test_a_ledger_of_1_0_is_upgraded_with_its_mail_while_programs_of_1_0_go_on(o
         pass
     assert ledger.unused([A, B, C, "d" * 64]) == ["d" * 64]
     ledger.close()
+
+
+def test_a_migration_makes_no_index_on_a_table_that_was_there_before(old: OldProgram) -> None:
+    _, *later = reversed([script.revision for script in ScriptDirectory.from_config(scripts()).walk_revisions()])
+    assert later[-1] == SCHEMA
+    for revision in later:
+        before = old.indexes()
+        old.migrate(revision)
+        after = old.indexes()
+        assert {table: after[table] for table in before} == before, revision
+
+
+def test_an_upgrade_makes_all_the_indexes_that_the_code_expects(old: OldProgram, empty_url: str) -> None:
+    assert engine.upgrade(empty_url) == SCHEMA
+    made = old.indexes()
+    for table in metadata.sorted_tables:
+        assert {str(index.name) for index in table.indexes} <= made[table.name]
 
 
 @pytest.mark.server

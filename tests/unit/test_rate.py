@@ -2,6 +2,7 @@ import pytest
 
 from dispatcher.errors import ConfigurationError
 from dispatcher.rate import Rate, Window
+from dispatcher.relay import Relay
 
 
 def test_windows_are_read_shortest_first() -> None:
@@ -32,3 +33,14 @@ def test_only_windows_up_to_a_second_are_paced_and_every_window_has_its_margin()
     second, minute, day = Rate.parse(["20/s", "500/min", "50000/d"], "rate").windows
     assert (second.pace, minute.pace, day.pace) == (pytest.approx(1.105 / 20), 0, 0)
     assert (second.margin, minute.margin, day.margin) == (0.1, 0.6, 1.0)
+
+
+def test_bulk_leaves_a_part_of_the_longer_windows_to_what_is_urgent() -> None:
+    rate = Rate.parse(["20/s", "60/min", "2000/h", "50000/day"], "rate").behind()
+    assert [window.limit for window in rate.windows] == [20, 59, 1960, 49000]
+    assert [window.limit for window in Rate.parse(["5/min"], "rate").behind().windows] == [5]
+
+
+def test_bulk_leaves_one_connection() -> None:
+    relays = [Relay("main", "h", 25, max_connections=most).behind() for most in (None, 1, 2, 10)]
+    assert [relay.max_connections for relay in relays] == [None, 1, 1, 9]

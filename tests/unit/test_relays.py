@@ -45,7 +45,7 @@ def test_a_changed_relay_gets_a_new_transport_and_the_others_keep_theirs() -> No
     assert found is not None
     assert found.changed == ("main",)
     assert list(found.transports.values()) == [files.made["c"], files.made["b"]]
-    assert (files.made["a"].closed, files.made["b"].closed) == (True, False)
+    assert found.dropped == (files.made["a"],)
 
 
 def test_what_was_not_written_is_not_read() -> None:
@@ -73,7 +73,7 @@ def test_relays_come_and_go_and_change_their_order() -> None:
     second = files.watched.refreshed()
     assert second is not None
     assert list(second.transports) == ["main"]
-    assert files.made["b"].closed
+    assert second.dropped == (files.made["b"],)
 
 
 def test_what_cannot_be_read_changes_nothing_and_is_told_once() -> None:

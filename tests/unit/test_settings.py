@@ -92,6 +92,8 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("DISPATCHER_PUBLIC_URL", "https://x", "DISPATCHER_PUBLIC_URL", "not part of this version"),
         ("DISPATCHER_BROKER_URL", "amqp://x", "DISPATCHER_BROKER_URL", "unknown scheme 'amqp'"),
         ("DISPATCHER_LEDGER_URL", "mysql://x", "DISPATCHER_LEDGER_URL", "unknown scheme 'mysql'"),
+        ("DISPATCHER_LEDGER_URL", "postgresql+psycopg://u:gehe@im@h/d", "DISPATCHER_LEDGER_URL", "write it as %40"),
+        ("DISPATCHER_RELAY_URL", "", "DISPATCHER_RELAY_URL", "is empty"),
         ("DISPATCHER_BLOBS_URL", "s3://x", "DISPATCHER_BLOBS_URL", "ledger: or file:FOLDER"),
         ("DISPATCHER_RELAY_URL", "smpt://mail.example.com", "DISPATCHER_RELAY_URL", "smtp:// or smtps://"),
         ("DISPATCHER_RELAYS__MAIN__URL", "smtp://", "relays.main.url", "names no host"),

@@ -1,9 +1,12 @@
 """The brakes that a worker looks at before each lease: trouble, half-open relays, limits."""
 
+import io
+from collections import Counter
+
 from dispatcher.delivery import Lane, Selector, State
 from dispatcher.errors import ConnectFailed, LimitReached
 from dispatcher.events import DeliveryTried, RelayPaused, RelayResumed
-from dispatcher.reply import Phase, Reply
+from dispatcher.reply import NoReply, Phase, Reply
 from dispatcher.storm import IN_A_ROW
 from dispatcher.testing import MemoryTransport
 from tests.stage import Stage
@@ -167,3 +170,70 @@ def test_a_published_template_goes_before_the_folder_and_is_seen_within_a_second
     first, second = stage.transport.sent
     assert b"Subject: Hi Ada" in first.content
     assert b"Subject: Published for Bob" in second.content
+
+
+def test_a_half_open_relay_that_says_nothing_is_paused_again() -> None:
+    stage = Stage()
+    stage.transport.down = ConnectFailed("main", "refused")
+    for _ in range(3):
+        stage.submit()
+    stage.deliver()
+    hanging = MemoryTransport("main", {"ada@example.com": NoReply(Phase.MAIL, "timed out")})
+    stage.replace(hanging)
+    assert stage.deliver() == 1
+    (pause,) = stage.ledger.pauses()
+    assert (pause.half_open, pause.reason) == (False, "relay: no reply to the message that tried it")
+
+
+def test_a_clock_that_is_ahead_ends_no_lifetime() -> None:
+    stage = Stage([MemoryTransport("main", {"ada@example.com": [LATER]})])
+    stage.submit()
+    stage.worker_clock.ahead = 2 * 86400.0
+    stage.deliver()
+    assert stage.states() == [State.DEFERRED]
+
+
+def test_after_a_limit_was_met_only_about_as_much_is_leased_as_went() -> None:
+    stage = Stage(rates={"main": ("3/min",)})
+    for _ in range(50):
+        stage.submit()
+    for _ in range(5):
+        stage.deliver()
+        stage.clock.now += 62
+    assert len(stage.transport.sent) == 15
+    assert sum(len(record.history) for record in stage.ledger.find(Selector())) < 40
+
+
+def with_attachment(stage: Stage, content: bytes, *, torn: bool) -> None:
+    blob = stage.blobs.put(io.BytesIO(content)).id
+    stage.submit(attachments=[{"blob": blob, "filename": "a.txt"}])
+    if torn:
+        stage.blobs.torn.add(blob)
+
+
+def test_an_attachment_that_cannot_be_read_holds_up_only_its_own_message() -> None:
+    stage = Stage()
+    for n in range(8):
+        with_attachment(stage, b"%d" % n, torn=n % 2 == 0)
+    stage.deliver()
+    assert Counter(stage.states()) == {State.QUEUED: 4, State.SENT: 4}
+    held = list(stage.ledger.find(Selector(states=(State.QUEUED,))))
+    assert {(record.attempts, record.due_at) for record in held} == {(0, stage.clock.now + 60)}
+    assert {record.text for record in held} == {"attachments in /var/blobs: Input/output error"}
+    stage.blobs.torn.clear()
+    stage.clock.now += 61
+    stage.deliver()
+    assert stage.states() == [State.SENT] * 8
+
+
+def test_while_nothing_can_be_read_the_rest_waits_a_moment_and_not_a_minute() -> None:
+    stage = Stage()
+    for n in range(5):
+        with_attachment(stage, b"%d" % n, torn=True)
+    stage.submit()
+    stage.deliver()
+    assert Counter(record.due_at - stage.clock.now for record in stage.ledger.find(Selector())) == {60: 3, 5: 3}
+    assert stage.deliver() == 0
+    stage.clock.now += 5.1
+    stage.deliver()
+    assert Counter(stage.states()) == {State.QUEUED: 5, State.SENT: 1}

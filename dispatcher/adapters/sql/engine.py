@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from dispatcher.adapters.sql.migrating import is_current, migrate, version
 from dispatcher.adapters.sql.schema import SCHEMA
-from dispatcher.adapters.sql.trouble import SETTING, reason, refuse_standby, unavailable
+from dispatcher.adapters.sql.trouble import SETTING, reason, refuse_reading_only, refuse_standby, unavailable
 from dispatcher.errors import ConfigurationError
 
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
@@ -109,6 +109,8 @@ def _refuse_reading_only(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         if connection.execute(text("SELECT pg_is_in_recovery()")).scalar_one():
             refuse_standby(connection.engine)
+        if connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on":
+            refuse_reading_only(connection.engine)
         return
     path = connection.engine.url.database or ""
     if Path(path).exists() and not os.access(path, os.W_OK):

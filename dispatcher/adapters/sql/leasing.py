@@ -93,7 +93,7 @@ def lease(
     for chunk in chunks([row.id for row in good]):
         mine = {"token": token, "lease_until": until, "owner": owner, "changed_at": tx.now}
         tx.execute(_TAKE, {"among": chunk, **mine})
-    return Lease(token, until, views(tx, good, chosen))
+    return Lease(token, until, views(tx, good, chosen), tx.now)
 
 
 def due(tx: Transaction, lane: Lane, limit: int, avoid: Collection[str | None]) -> int:

@@ -33,6 +33,7 @@ from dispatcher.retention import Retention
 _WINDOW = 5000  # submissions that are looked at in one go
 _RIPE = 500  # of these are taken out, before the rest is looked at
 _FRESH_SECONDS = 30.0  # after that it is looked again
+_SMALL = 10_000  # deliveries of a submission that can be looked through with every piece that goes
 _LIVE, _SETTLED = sorted(LIVE), sorted(SETTLED)
 _STANDING = (  # of a few submissions, each looked up by its number
     select(
@@ -43,6 +44,12 @@ _STANDING = (  # of a few submissions, each looked up by its number
     )
     .where(among(deliveries.c.submission_id))
     .group_by(deliveries.c.submission_id)
+)
+_REVIVED = (
+    select(deliveries.c.submission_id)
+    .where(among(deliveries.c.submission_id))
+    .where(deliveries.c.state.in_(_LIVE) | (deliveries.c.changed_at > bindparam("looked_at")))
+    .distinct()
 )
 _WITH_DELIVERIES = select(deliveries.c.submission_id).where(among(deliveries.c.submission_id)).distinct()
 _NOT_EMPTY = select(deliveries.c.message_id).where(among(deliveries.c.message_id)).distinct()
@@ -110,14 +117,21 @@ class Retiring:
             if total >= limit:
                 break
         with self._database.writing() as tx:
-            rows = self._take(tx, group, limit)
+            revived = self._revived(tx, group)
+            rows = self._take(tx, [number for number in group if number not in revived], limit)
             sunk = Counter(row.submission_id for row in rows)
             gone = _sink(tx, rows, sunk, [number for number in group if sunk[number] >= self._ripe[number]])
         for number in group:
             self._ripe[number] -= sunk[number]
-            if self._ripe[number] <= 0 or len(rows) < limit:
+            if number in revived or self._ripe[number] <= 0 or len(rows) < limit:
                 del self._ripe[number]
         return Retired(gone, len(rows), more=True)
+
+    def _revived(self, tx: Transaction, group: Sequence[int]) -> set[int]:
+        """Those of which something was tried again since they were looked at. A large one would be looked through for
+        every piece of it: it is left to the next look."""
+        small = [number for number in group if self._ripe[number] <= _SMALL]
+        return set(tx.execute(_REVIVED, {"among": small, "looked_at": self._looked_at}).scalars())
 
     def _take(self, tx: Transaction, group: Sequence[int], limit: int) -> Sequence[AnyRow]:
         """Delete up to so many deliveries of these submissions, but for those that came to life again meanwhile."""

@@ -9,7 +9,7 @@ from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
 from dispatcher.adapters.sql.schema import deliveries, messages
 from dispatcher.delivery import SETTLED, WAITING, Settlement, State
-from dispatcher.ledger import settled_as
+from dispatcher.ledger import replaces, settled_as
 
 _SETTLE = update(deliveries).where(deliveries.c.id == bindparam("number"))
 _BUILT = update(messages).where(messages.c.id == bindparam("number"), messages.c.sha256.is_(None))
@@ -22,6 +22,7 @@ _OWNED = (
         deliveries.c.attempts,
         deliveries.c.last_state,
         deliveries.c.last_attempted,
+        deliveries.c.actor,
         messages.c.sha256,
         messages.c.secrets.is_not(None).label("secretive"),
     )
@@ -41,7 +42,7 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> in
         state = settled_as(State(row.state), settlement.state) if row else None
         if row is not None and state is not None:
             pairs.append((row, settlement, state))
-    timeline.make_room(tx, [row for row, _, _ in pairs])
+    timeline.make_room(tx, [row for row, settled, _ in pairs if not _replaced(row, settled)])
     tx.many(_SETTLE, [_values(tx, token, *pair) for pair in pairs])
     tx.many(_BUILT, _built(pairs))
     timeline.wipe(tx, {row.message_id for row, _, state in pairs if row.secretive and state in SETTLED})
@@ -54,6 +55,10 @@ def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, AnyRow]
     for chunk in chunks(numbers):
         found |= {row.id: row for row in tx.execute(_OWNED, {"among": chunk, "mine": token})}
     return found
+
+
+def _replaced(row: AnyRow, settlement: Settlement) -> bool:
+    return replaces(settlement, row.last_state, row.last_attempted, row.actor)
 
 
 def _values(tx: Transaction, token: str, row: AnyRow, settlement: Settlement, state: State) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from dispatcher.errors import LedgerUnavailable
 
 SETTING = "DISPATCHER_LEDGER_URL"
 STANDBY = f"it is a read-only standby: name the primary in {SETTING}"
+READ_ONLY = "default_transaction_read_only is on, for this server, database or user: turn it off"
 # What a server says by its SQLSTATE, or, before it lets anybody in, only by words.
 _ADVICE = (
-    (r"^25006|read-only transaction", f"it takes no changes, as a standby does: name the primary in {SETTING}"),
+    (r"^25006|read-only transaction", f"name the primary in {SETTING}, or turn default_transaction_read_only off"),
     (r"readonly database", "let this user write to the file and to its folder"),
     (r"pg_hba", "let this host and user in by the server's pg_hba.conf"),
     (r"^28P01|^28000|authentication failed|no password supplied", f"correct user and password in {SETTING}"),
@@ -37,6 +38,11 @@ def reason(error: Exception) -> str:
 def refuse_standby(engine: Engine) -> NoReturn:
     """Raises LedgerUnavailable: a standby may be a primary later."""
     raise LedgerUnavailable(f"ledger {place(engine)}: {STANDBY}")
+
+
+def refuse_reading_only(engine: Engine) -> NoReturn:
+    """Raises LedgerUnavailable: a primary that was told to take no changes."""
+    raise LedgerUnavailable(f"ledger {place(engine)}: {READ_ONLY}")
 
 
 def place(engine: Engine) -> str:

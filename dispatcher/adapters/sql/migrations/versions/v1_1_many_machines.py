@@ -18,14 +18,6 @@ def upgrade() -> None:
     op.add_column("submissions", sa.Column("blobs_noted", sa.Boolean()))
     op.add_column("pauses", sa.Column("probe_until", sa.Double()))
     op.add_column("keys", sa.Column("gone", sa.Boolean()))
-    pinned = sa.text("state IN ('queued', 'deferred') AND relay IS NOT NULL")
-    op.create_index(
-        "ix_deliveries_pinned",
-        "deliveries",
-        ["lane", "due_at", "relay"],
-        sqlite_where=pinned,
-        postgresql_where=pinned,
-    )
     op.create_table(
         "publications",
         sa.Column("name", sa.String(length=100), nullable=False),
