@@ -6,6 +6,7 @@ beat -> sweep: end dead leases, ring for what is due
 """
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Dispatcher:
         self._limiter = limiter
         self._dropped: list[Transport] = []
         self._changed: set[str] = set()
+        self._refreshing = threading.Lock()
         self._kept: set[str] = set()
         self._publications: tuple[float, dict[str, str]] = (-_PUBLISHED_SECONDS, {})
         self._sweeper = Sweeper(ledger, queue, limiter, self._refresh, self.policy, self.clock)
@@ -280,15 +282,19 @@ class Dispatcher:
 
     def _refresh(self) -> Mapping[str, Transport]:
         """The transports by the settings as they are now. A relay that was paused for trouble and has new settings is
-        tried at once."""
-        refreshed = self._refreshed()
-        if refreshed is not None:
-            self._transports = refreshed.transports
-            self._dropped.extend(refreshed.dropped)
-            self._changed.update(refreshed.changed)
-        while self._changed:
-            self.ledger.reopen(min(self._changed))
-            self._changed.discard(min(self._changed))
+        tried at once. Any thread may ask; one at a time looks."""
+        if self._refreshing.acquire(blocking=False):
+            try:
+                refreshed = self._refreshed()
+                if refreshed is not None:
+                    self._transports = refreshed.transports
+                    self._dropped.extend(refreshed.dropped)
+                    self._changed.update(refreshed.changed)
+                for name in sorted(self._changed):
+                    self.ledger.reopen(name)
+                    self._changed.discard(name)
+            finally:
+                self._refreshing.release()
         return self._transports
 
     def _relays(self) -> Mapping[str, Transport]:

@@ -1,7 +1,6 @@
 """The transports of the settings, made anew when a file of settings or secrets was written: a changed password must
 not need a restart."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -31,17 +30,12 @@ class Relays:
     ) -> None:
         self._relays, self._make, self._read, self._stamp = dict(relays), make, read, stamp
         self._sink, self._clock = sink, clock
-        self._lock = threading.Lock()  # mail is sent by one thread, and may be taken in by another
         self._seen, self._looked = stamp(), clock()
         self.transports: dict[str, Transport] = {name: make(relay) for name, relay in relays.items()}
 
     def refreshed(self) -> Refreshed | None:
         """What changed since the last look, if a second has passed and something did. What cannot be read changes
-        nothing, and is told once."""
-        with self._lock:
-            return self._look()
-
-    def _look(self) -> Refreshed | None:
+        nothing, and is told once. One thread at a time may ask."""
         now = self._clock()
         if now - self._looked < _LOOK_SECONDS:
             return None
