@@ -66,11 +66,11 @@ class Rate:
         return Rate(tuple(window.share(takers) for window in self.windows))
 
     def behind(self) -> "Rate":
-        """What bulk mail may use up: two in a hundred of a longer window, at least one, are left to what is urgent.
+        """What bulk mail may use up: one in a hundred of a longer window, at least one, are left to what is urgent.
         Windows of a second are paced, so that nobody has to wait long for those."""
         return Rate(
             tuple(
-                window._replace(limit=window.limit - max(1, window.limit // 50))
+                window._replace(limit=window.limit - max(1, window.limit // 100))
                 if window.seconds > 1 and window.limit >= _WORTH_LEAVING
                 else window
                 for window in self.windows

@@ -37,7 +37,7 @@ def test_only_windows_up_to_a_second_are_paced_and_every_window_has_its_margin()
 
 def test_bulk_leaves_a_part_of_the_longer_windows_to_what_is_urgent() -> None:
     rate = Rate.parse(["20/s", "60/min", "2000/h", "50000/day"], "rate").behind()
-    assert [window.limit for window in rate.windows] == [20, 59, 1960, 49000]
+    assert [window.limit for window in rate.windows] == [20, 59, 1980, 49500]
     assert [window.limit for window in Rate.parse(["5/min"], "rate").behind().windows] == [5]
 
 
