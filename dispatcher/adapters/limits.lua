@@ -6,6 +6,7 @@
 --   w<secs>  counts of one window, by the number of the bucket
 --   active   who took slots of late       alive    who lives       open     connections, by when they expire
 --   queue    who waits for a connection, by when they came         asked    the same, by when their places expire
+--   most     the same, with how many may be open for theirs to be
 --   learned  how many connections the relay put up with
 
 local prefix, op, me, a = KEYS[1], ARGV[1], ARGV[2], cjson.decode(ARGV[3])
@@ -182,6 +183,7 @@ local function weed()
   for _, taker in ipairs(redis.call('ZRANGEBYSCORE', key('asked'), '-inf', text(now))) do
     redis.call('ZREM', key('asked'), taker)
     redis.call('ZREM', key('queue'), taker)
+    redis.call('HDEL', key('most'), taker)
   end
 end
 
@@ -202,20 +204,31 @@ local function renew()
   expire('open', 2 * OPEN)
 end
 
+-- How many connections are open, with those that who came before us may open now. Who may open fewer than we may (bulk
+-- leaves some to the urgent) does not stand in our way once theirs are used up.
+local function taken()
+  local open = redis.call('ZCARD', key('open'))
+  for _, taker in ipairs(redis.call('ZRANGE', key('queue'), 0, -1)) do
+    if taker == me then break end
+    if open < tonumber(redis.call('HGET', key('most'), taker) or open + 1) then open = open + 1 end
+  end
+  return open
+end
+
 local function enter()
   weed()
   local most, learned = limit()
-  local ahead = redis.call('ZRANK', key('queue'), me) or redis.call('ZCARD', key('queue'))
   local settling = state.held and now < state.held + SETTLING -- not all have told of their connections yet
-  if most >= 0 and (settling or redis.call('ZCARD', key('open')) + ahead >= most) then
+  if most >= 0 and (settling or taken() >= most) then
     redis.call('ZADD', key('queue'), 'NX', text(now), me)
     redis.call('ZADD', key('asked'), text(now + PLACE), me)
-    expire('queue', 2 * PLACE)
-    expire('asked', 2 * PLACE)
+    redis.call('HSET', key('most'), me, most)
+    for _, name in ipairs({'queue', 'asked', 'most'}) do expire(name, 2 * PLACE) end
     return {'ok', epoch, seq, now, 0, most, learned}
   end
   redis.call('ZREM', key('queue'), me)
   redis.call('ZREM', key('asked'), me)
+  redis.call('HDEL', key('most'), me)
   renew()
   return {'ok', epoch, seq, now, 1, most, learned}
 end

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple
 
 from dispatcher.rate import Grant, Rate, Usage
 from dispatcher.relay import Relay
@@ -17,17 +18,33 @@ LEARNED_SECONDS = 300.0
 Clock = Callable[[], float]
 
 
+class _Place(NamedTuple):
+    """In the line for a connection: until when it is kept, and how many may be open for that one to be."""
+
+    until: float
+    limit: int
+
+
 @dataclass
 class _Open:
     """The connections of one relay: how many each process has, who waits since when, and what the relay put up with."""
 
     held: dict[int, int] = field(default_factory=dict)
-    waiting: dict[int, float] = field(default_factory=dict)  # until when the place is kept, first come first
+    waiting: dict[int, _Place] = field(default_factory=dict)  # first come first
     learned: tuple[int, float] | None = None  # how many, until when
 
     @property
     def total(self) -> int:
         return sum(self.held.values())
+
+    def taken(self, me: int) -> int:
+        """How many are open, with those that who came before may open now; see ``limits.lua``."""
+        total = self.total
+        for taker, place in self.waiting.items():
+            if taker == me:
+                break
+            total += total < place.limit
+        return total
 
 
 class _Shared:
@@ -47,10 +64,13 @@ class MemoryLimiter:
     def __init__(self, clock: Clock = time.monotonic, *, _shared: _Shared | None = None) -> None:
         self._shared = _shared or _Shared(clock)
         self._me = next(self._shared.takers)
+        self._most: dict[str, int | None] = {}  # connections, by relay, that may be open for ours to be
 
     def beside(self) -> "MemoryLimiter":
         """The limiter of another process under the same limits."""
-        return MemoryLimiter(_shared=self._shared)
+        other = MemoryLimiter(_shared=self._shared)
+        other._most = dict(self._most)
+        return other
 
     def limits(self, relays: Mapping[str, Relay]) -> None:
         """Go by these; a rate that has changed begins anew."""
@@ -60,6 +80,7 @@ class MemoryLimiter:
                     self._shared.slates[name] = Slate(relay.rate)
                 self._shared.open.setdefault(name, _Open())
             self._shared.relays = dict(relays)
+            self._most = {name: relay.max_connections for name, relay in relays.items()}
 
     def rate(self, relay: str) -> Rate:
         found = self._shared.relays.get(relay)
@@ -88,10 +109,8 @@ class MemoryLimiter:
         with self._shared.lock:
             now, found = self._shared.clock(), self._found(relay)
             limit = self._limit(relay)
-            places = list(found.waiting)
-            ahead = places.index(self._me) if self._me in found.waiting else len(places)
-            if limit is not None and found.total + ahead >= limit:
-                found.waiting[self._me] = now + PLACE_SECONDS
+            if limit is not None and found.taken(self._me) >= limit:
+                found.waiting[self._me] = _Place(now + PLACE_SECONDS, limit)
                 return AGAIN_SECONDS
             found.waiting.pop(self._me, None)
             found.held[self._me] = found.held.get(self._me, 0) + 1
@@ -141,12 +160,12 @@ class MemoryLimiter:
     def _found(self, relay: str) -> _Open:
         """The connections of a relay, without what is over."""
         found, now = self._shared.open.setdefault(relay, _Open()), self._shared.clock()
-        found.waiting = {taker: until for taker, until in found.waiting.items() if until > now}
+        found.waiting = {taker: place for taker, place in found.waiting.items() if place.until > now}
         if found.learned and found.learned[1] <= now:
             found.learned = None
         return found
 
     def _limit(self, relay: str) -> int | None:
-        terms, learned = self._shared.relays.get(relay), self._found(relay).learned
-        limits = [terms.max_connections if terms else None, learned[0] if learned else None]
+        learned = self._found(relay).learned
+        limits = [self._most.get(relay), learned[0] if learned else None]
         return min((limit for limit in limits if limit is not None), default=None)

@@ -163,6 +163,20 @@ def test_a_place_is_not_kept_for_who_does_not_come_back(make: Bench) -> None:
     assert other.enter("main") == 0
 
 
+def test_what_bulk_leaves_is_had_at_once_however_much_of_bulk_waits(make: Bench) -> None:
+    all_of_it = relay("main", max_connections=2)
+    one, *others = make(4, all_of_it.behind())
+    urgent, late = make(2, all_of_it)
+    assert one.enter("main") == 0
+    for other in others:
+        assert other.enter("main") > 0
+    assert urgent.enter("main") == 0
+    assert late.enter("main") > 0  # that was all
+    one.leave("main")
+    assert others[0].enter("main") > 0  # one is open still, so that what is left now is for the urgent
+    assert late.enter("main") == 0
+
+
 def test_a_refused_connection_teaches_how_many_the_relay_puts_up_with(make: Bench) -> None:
     one, other = make(2, relay("main"))
     for limiter in (one, one, other):
