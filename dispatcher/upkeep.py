@@ -16,7 +16,7 @@ _LONGEST_REST = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What one run removed; ``more``: it ended before there was nothing left to remove."""
+    """What one run removed; ``more``: it ended before there was nothing left to remove, and another should follow."""
 
     submissions: int
     deliveries: int
@@ -34,14 +34,23 @@ class Upkeep:
         """Remove what may go, until nothing is left or the time is over: rows for half of it at most while there are
         attachments too. Raises LedgerUnavailable."""
         until = self._clock.monotonic() + seconds
-        submissions, deliveries, more = self._retire(until - seconds / 2, stopping)
-        attachments = 0
-        for blob in self._unused():
-            if stopping() or self._clock.monotonic() >= until:
-                more = True
-                break
-            attachments += self._blobs.remove(blob, UNUSED_SECONDS)
+        submissions, deliveries, more_rows = self._retire(until - seconds / 2, stopping)
+        attachments, more_files = self._clear(until, stopping)
+        # What ended early and found nothing to remove would find nothing at once again: the next one begins elsewhere.
+        more = (more_rows or more_files) and submissions + deliveries + attachments > 0
         return Removed(submissions, deliveries, attachments, more)
+
+    def _clear(self, until: float, stopping: Callable[[], bool]) -> tuple[int, bool]:
+        """Remove attachments that nobody uses; how many, and whether the time was over before all were looked at."""
+        removed = 0
+        for page in self._pages():
+            if stopping() or self._clock.monotonic() >= until:
+                return removed, True
+            for blob in self._ledger.unused(page):
+                if stopping() or self._clock.monotonic() >= until:
+                    return removed, True
+                removed += self._blobs.remove(blob, UNUSED_SECONDS)
+        return removed, False
 
     def _retire(self, until: float, stopping: Callable[[], bool]) -> tuple[int, int, bool]:
         submissions = deliveries = 0
@@ -55,11 +64,11 @@ class Upkeep:
             time.sleep(min(self._clock.monotonic() - began, _LONGEST_REST) if more else 0)
         return submissions, deliveries, more
 
-    def _unused(self) -> Iterator[str]:
-        """Attachments that may go. It begins anywhere, so that each has its turn, however many there are."""
+    def _pages(self) -> Iterator[list[str]]:
+        """Attachments that are old enough. It begins anywhere, so that each has its turn, however many there are."""
         anywhere = secrets.token_hex(32)
         for first, last in ((anywhere, _LAST_ID), ("", anywhere)):
             after = first
             while page := [blob for blob in self._blobs.old(UNUSED_SECONDS, after=after) if blob <= last]:
-                yield from self._ledger.unused(page)
+                yield page
                 after = page[-1]

@@ -98,3 +98,19 @@ def test_it_ends_when_its_time_is_over() -> None:
 
     house.ledger.retire = slow  # type: ignore[method-assign]  # a ledger that takes six seconds for each step
     assert house.upkeep.run(20) == Removed(0, 2 * STEP, 0, more=True)  # half of it is for attachments
+
+
+def test_attachments_in_use_take_no_longer_than_the_time_allows_and_ask_for_no_further_run() -> None:
+    house = House()
+    house.send(*[house.put(f"{n}") for n in range(1200)])
+    house.clock.now += 2 * DAY
+    unused, looks = house.ledger.unused, list[int]()
+
+    def slow(blobs: Any) -> Any:
+        looks.append(len(blobs))
+        house.clock.now += 6
+        return unused(blobs)
+
+    house.ledger.unused = slow  # type: ignore[method-assign]  # a ledger that takes six seconds for each page
+    assert house.upkeep.run(5) == Removed(0, 0, 0, more=False)
+    assert len(looks) == 1
