@@ -40,7 +40,9 @@ class _Known:
     owed: int = 0  # recipients that were answered so late that they count in a later window than their slots
     closed_until: float = float("-inf")
     reason: str = ""
-    fits: int | None = None  # messages that went before the limit was met last; None: it was not met of late
+    # Messages that went before the rate was used up last; None: it was not of late. A limit of connections says nothing
+    # of how many go over one, once it is to be had.
+    fits: int | None = None
     went: int = 0  # since the last look at ``room``
 
 
@@ -70,6 +72,7 @@ class Throttle:
             if self._now() + wait > until:
                 if wait > IN_PLACE_SECONDS:
                     self.close_for(relay, wait, known.reason)
+                    known.fits = max(1, known.went)
                 break
             if not self._rest(wait, stopping):
                 break
@@ -79,12 +82,10 @@ class Throttle:
     def told(self, relay: str, seconds: float) -> None:
         """How long the last transaction took."""
         rate = self._limiter.rate(relay)
-        if not rate and relay not in self._relays:
+        if not rate:
             return
         known = self._known(relay)
         known.went += 1
-        if not rate:
-            return
         if known.usual is None:
             known.usual = seconds
             return
@@ -106,7 +107,6 @@ class Throttle:
         """Let nothing go for so long: the caller has met a limit elsewhere."""
         known = self._known(relay)
         known.closed_until, known.reason = self._now() + seconds, reason
-        known.fits = max(1, known.went)
 
     def room(self, relay: str, wanted: int) -> int:
         """How many messages are worth leasing, at least 1."""

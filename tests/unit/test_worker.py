@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from typing import Any
 
 from dispatcher.delivery import Lane, Selector, State
 from dispatcher.errors import ConnectFailed, LimitReached
@@ -137,6 +138,29 @@ def test_a_limit_of_connections_gives_the_mail_back_and_pauses_nobody() -> None:
     stage.transport.down = None
     stage.clock.now += 2.1
     assert stage.deliver() == 1
+
+
+def test_a_connection_that_is_to_be_had_again_is_used_for_a_whole_batch() -> None:
+    stage = Stage(batch_size=20)
+    for _ in range(20):
+        stage.submit()
+    stage.transport.down = LimitReached("main", "all 5 connections are in use", 1.0)
+    for _ in range(3):
+        stage.deliver()
+        stage.clock.now += 1.1
+    stage.transport.down = None
+    leases = stage.ledger.lease
+    sizes = list[int]()
+
+    def counted(*given: Any, **more: Any) -> Any:
+        found = leases(*given, **more)
+        sizes.append(len(found.messages))
+        return found
+
+    stage.ledger.lease = counted  # type: ignore[method-assign]
+    stage.deliver()
+    assert sizes[0] == 20
+    assert len(stage.transport.sent) == 20
 
 
 def test_other_relays_go_on_while_one_is_at_its_limit() -> None:
