@@ -20,7 +20,7 @@ from pathlib import Path
 from dispatcher.servers.sink import Sink
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-with Sink(record=Path(sys.argv[1]), port=int(sys.argv[2])) as sink:
+with Sink(record=Path(sys.argv[1]), port=int(sys.argv[2]), final_seconds=float(sys.argv[3])) as sink:
     print(sink.url, flush=True)
     stop.wait()
 """
@@ -29,14 +29,14 @@ with Sink(record=Path(sys.argv[1]), port=int(sys.argv[2])) as sink:
 class SinkProcess:
     """A recording sink in a process of its own, so that it does not share the test's interpreter lock."""
 
-    def __init__(self, record: Path) -> None:
-        self.record, self.url = record, ""
+    def __init__(self, record: Path, final_seconds: float = 0.0) -> None:
+        self.record, self.url, self._final_seconds = record, "", final_seconds
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it, again if need be, on the same port and into the same record."""
-        command = [sys.executable, "-c", _SINK, str(self.record), str(self._port)]
+        command = [sys.executable, "-c", _SINK, str(self.record), str(self._port), str(self._final_seconds)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
@@ -51,9 +51,9 @@ class SinkProcess:
 
 
 @contextmanager
-def sink_process(record: Path) -> Iterator[str]:
+def sink_process(record: Path, final_seconds: float = 0.0) -> Iterator[str]:
     """Such a sink while the block runs; its URL."""
-    sink = SinkProcess(record)
+    sink = SinkProcess(record, final_seconds)
     sink.start()
     try:
         yield sink.url
