@@ -6,7 +6,11 @@ JOBS   ?= 3
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test soak test-fast lint bench lock clean
+.PHONY: demo test faults soak guards great test-fast lint bench lock clean
+
+MINUTES ?= 20
+SEED    ?= 1
+KIND    ?= sqlite
 
 demo: $(STAMP)
 	$(VENV)/bin/dispatcher demo
@@ -14,9 +18,21 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# The great sizes: 20,000 orders, three minutes at a limit, 10,000 entries of the stream. Half an hour.
+# Every fault with the waits of a real installation: leases of minutes, outages of half a minute. Hours.
+faults: $(STAMP)
+	DISPATCHER_TEST_FULL=1 $(RUN) -m pytest tests/faults $(ARGS)
+
+# A random mixture of faults under load, and the proof in the end: make soak MINUTES=20 SEED=7 KIND=postgres
 soak: $(STAMP)
-	DISPATCHER_TEST_FULL=1 $(RUN) -m pytest tests/e2e tests/faults $(ARGS)
+	$(RUN) -m tests.soak --minutes $(MINUTES) --seed $(SEED) --kind $(KIND) $(ARGS)
+
+# Takes the guards out of a copy of the tree, one by one: the test of each must turn red.
+guards: $(STAMP)
+	$(RUN) -m tests.guards $(ARGS)
+
+# The great sizes: 20,000 orders, three minutes at a limit, 10,000 entries of the stream. Half an hour.
+great: $(STAMP)
+	DISPATCHER_TEST_FULL=1 $(RUN) -m pytest tests/e2e $(ARGS)
 
 test-fast: $(STAMP)
 	$(RUN) -m pytest tests/unit tests/contract -m "not server and not slow" -n auto $(ARGS)
@@ -29,6 +45,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(RUN) benchmarks/latency.py $(ARGS)
+	$(RUN) benchmarks/journal.py $(ARGS)
 
 # Made anew after a change of dependencies; it names no registry, so that it works with yours.
 lock: $(STAMP)

@@ -1,21 +1,21 @@
 """One lease on its way out: route, compose, send, and say what became of every delivery in it."""
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from dispatcher.compose import Sources, compose, fingerprint
 from dispatcher.delivery import Lease, LeasedDelivery, LeasedMessage, Settlement, State
-from dispatcher.errors import DispatcherError, LedgerUnavailable, LimitReached, TransportError
+from dispatcher.errors import DispatcherError, LedgerError, LedgerUnavailable, LimitReached, TransportError
 from dispatcher.events import DeliveryTried
 from dispatcher.interfaces import Clock, EventSink, Journal, Transport
 from dispatcher.mail import Message
 from dispatcher.reply import NoReply, Outcome, Reply, ReplyClass, Result
-from dispatcher.retry import Decision, RetryPolicy, decide
+from dispatcher.retry import RetryPolicy
 from dispatcher.routing import choose
 from dispatcher.settler import Settler
 from dispatcher.storm import IN_A_ROW, Storm
 from dispatcher.throttle import Throttle
+from dispatcher.verdict import Told, answered, verdict
 
 _NO_RELAY_SECONDS = 60.0
 _UNREAD_SECONDS = 60.0  # until a message whose parts could not be read is tried again
@@ -102,6 +102,8 @@ class Batch:
         except TransportError as error:
             trouble = error.reason
             self._found_ill(relay, ReplyClass.RELAY, trouble)
+        except LedgerError as error:  # our journal's: it may not be begun any more, or not yet
+            self._away = str(error)
         return self._leave(relay, trouble, limited)
 
     def _leave(self, relay: str, trouble: str, limited: float) -> list[LeasedMessage]:
@@ -153,14 +155,15 @@ class Batch:
         leased, sha256 = self._unsent.pop(outcome.message), self._built.pop(outcome.message)
         now, results, trouble = self._clock.time(), dict(outcome.results), ""
         self._throttle.told(outcome.relay, outcome.seconds)
+        told = Told(outcome.relay, outcome.seconds, now, sha256, fingerprint())
         settlements = []
         for delivery in leased.deliveries:
             result = results[delivery.id]
-            decision = self._decide(leased, delivery, result, now)
+            decision = verdict(leased, delivery, result, now=now + self._ahead, policy=self._retry)
             if decision.trouble is not None and not trouble:
                 trouble = str(result)
                 self._found_ill(outcome.relay, decision.trouble, trouble)
-            settlements.append(_settlement(leased, delivery, result, decision, outcome, sha256, now))
+            settlements.append(answered(delivery.id, leased.id, result, decision, told))
             self._tell(leased, delivery, decision.state, outcome.relay, result, now)
         self._settler.add(self._lease.token, settlements)
         if not trouble and (trouble := self._storm.note(outcome, limit=self._patience)):
@@ -169,18 +172,6 @@ class Batch:
             silent = all(isinstance(result, NoReply) for result in results.values())
             (self.silent if silent else self.well).add(outcome.relay)
         return trouble
-
-    def _decide(self, leased: LeasedMessage, delivery: LeasedDelivery, result: Result, now: float) -> Decision:
-        # Recipients of one message share their luck, so that they stay due together.
-        luck = random.Random(leased.id).random()  # noqa: S311 - spreads load, guards nothing
-        return decide(
-            result,
-            attempts=delivery.attempts,
-            remaining=delivery.expires_at - now - self._ahead,
-            policy=self._retry,
-            if_in_doubt=leased.if_in_doubt,
-            luck=luck,
-        )
 
     def _tell(
         self,
@@ -220,33 +211,3 @@ class Batch:
         ]
         if settlements:
             self._settler.add(self._lease.token, settlements)
-
-
-def _settlement(
-    leased: LeasedMessage,
-    delivery: LeasedDelivery,
-    result: Result,
-    decision: Decision,
-    outcome: Outcome,
-    sha256: str,
-    now: float,
-) -> Settlement:
-    code, enhanced, text = (
-        (None, None, result.reason) if isinstance(result, NoReply) else (result.code, result.enhanced, result.text)
-    )
-    return Settlement(
-        delivery=delivery.id,
-        message=leased.id,
-        state=decision.state,
-        attempted=decision.attempted,
-        due_in=decision.due_in,
-        code=code,
-        enhanced=enhanced,
-        text=text,
-        relay=outcome.relay,
-        phase=result.phase,
-        seconds=outcome.seconds,
-        at=now,
-        sha256=sha256,
-        build=fingerprint(),
-    )

@@ -1,7 +1,5 @@
 """Puts the parts together by the settings: the only importer of the adapters."""
 
-import os
-import socket
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -11,7 +9,7 @@ from dispatcher.adapters.attachments import Attachments
 from dispatcher.adapters.blobs import FileBlobs, MovingBlobs
 from dispatcher.adapters.celery import Doorbell
 from dispatcher.adapters.folder import TemplateFolder, shipped
-from dispatcher.adapters.journal import MemoryJournal
+from dispatcher.adapters.journals import FileJournals
 from dispatcher.adapters.log import LogSink
 from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.redis_limiter import RedisLimiter
@@ -25,7 +23,7 @@ from dispatcher.delivery import Lane
 from dispatcher.dispatcher import Dispatcher, SystemClock
 from dispatcher.errors import ConfigurationError
 from dispatcher.interfaces import Blobs, EventSink, RateLimiter, Transport
-from dispatcher.memory import MemoryLimiter
+from dispatcher.memory import MemoryJournals, MemoryLimiter
 from dispatcher.policy import Policy
 from dispatcher.relay import Relay
 from dispatcher.retention import Retention
@@ -57,11 +55,12 @@ def build(
     sink: EventSink | None = None,
     watch: Callable[[], Settings] | None = None,
     bulk_only: bool = False,
+    sends: bool = False,
     **overrides: Any,
 ) -> Dispatcher:
     """A dispatcher by the settings. ``paths``: where this door reads attachments that are given by path; ``watch``:
     reads the settings again, for whoever lives so long that their relays may change; ``bulk_only``: leave a part of the
-    relays' limits to those who send what is urgent.
+    relays' limits to those who send what is urgent; ``sends``: this process sends, so it keeps a journal on disk.
     Raises ConfigurationError naming the setting."""
     settings = settings or load(**overrides)
     writable(settings)
@@ -78,11 +77,10 @@ def build(
         attach=attachments(settings, stored, paths.folders(settings)),
         transports=relays.transports,
         refreshed=relays.refreshed if watch else lambda: None,
-        journal=MemoryJournal(),
+        journals=FileJournals.of(settings.data_dir) if sends else MemoryJournals(),
         limiter=limits,
         policy=policy(settings),
         sink=told,
-        owner=f"{socket.gethostname()}/{os.getpid()}",
     )
 
 
@@ -99,6 +97,7 @@ def policy(settings: Settings) -> Policy:
         batch_size=delivery.batch_size,
         batch_seconds=delivery.batch_seconds,
         lease_seconds=delivery.lease_seconds,
+        host_grace=delivery.host_grace,
         settle_seconds=delivery.settle_seconds,
         sweep_seconds=delivery.sweep_seconds,
         retention=_retention(settings),

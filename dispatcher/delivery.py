@@ -107,6 +107,8 @@ class Settlement:
 
     ``due_in``: seconds from the ledger's now until it is due again (queued and deferred only).
     ``attempted``: an SMTP transaction was begun, so an attempt is spent and kept in the attempts table.
+    ``crashed``: its process died with it. ``in_doubt``: what is known is that nobody knows; ``state`` says what is to
+    be done about it (in doubt: held), and the timeline says in doubt.
     """
 
     delivery: int
@@ -123,6 +125,8 @@ class Settlement:
     at: float | None = None
     sha256: str | None = None
     build: str | None = None
+    crashed: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 door -> submit: check, ledger.add (one transaction), ring the lane's bell -> accepted
 bell -> deliver: lease -> compose -> Transport.send (journal: begin, reply) -> settle
-beat -> sweep: end dead leases, ring for what is due
+a settler thread in each process -> replay: what the dead had in hand
+beat -> sweep: end leases of lost hosts, ring for what is due
 """
 
 import json
@@ -15,14 +16,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from dispatcher import intake
-from dispatcher.compose import Sources
+from dispatcher.compose import Sources, fingerprint
 from dispatcher.delivery import Lane, Selector
 from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.handed import Handed
-from dispatcher.interfaces import Blobs, Clock, EventSink, Journal, Ledger, Queue, RateLimiter, Transport
+from dispatcher.interfaces import Blobs, Clock, EventSink, Journals, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
 from dispatcher.policy import UPKEEP_SECONDS, Policy
 from dispatcher.render import Template, compiled
+from dispatcher.replay import Replay
 from dispatcher.settler import Settler
 from dispatcher.sweeper import WATERMARK, Sweeper
 from dispatcher.template import TemplateVersion
@@ -69,13 +71,12 @@ class Dispatcher:
         templates: Callable[[str], TemplateVersion],
         attach: Callable[[Mapping[str, Any], str], dict[str, Any]],
         transports: Mapping[str, Transport],
-        journal: Journal,
+        journals: Journals,
         limiter: RateLimiter,
         refreshed: Callable[[], Refreshed | None] = lambda: None,
         policy: Policy | None = None,
         clock: Clock | None = None,
         sink: EventSink = lambda _: None,
-        owner: str = "",
     ) -> None:
         self.ledger, self.queue, self.blobs = ledger, queue, blobs
         self.policy, self.clock = policy or Policy(), clock or SystemClock()
@@ -86,10 +87,13 @@ class Dispatcher:
         self._refreshing = threading.Lock()
         self._kept: set[str] = set()
         self._publications: tuple[float, dict[str, str]] = (-_PUBLISHED_SECONDS, {})
-        self._sweeper = Sweeper(ledger, queue, limiter, self._refresh, self.policy, self.clock)
+        self._journal = journal = journals.open(fingerprint())
+        self._replay = Replay(ledger, journals, journal, self.policy.retry, self.clock, sink)
+        self._sweeper = Sweeper(ledger, queue, limiter, self._refresh, self._replay, self.policy, self.clock)
         self.settler = Settler(
-            ledger, journal, self.clock, seconds=self.policy.settle_seconds, look=self._sweeper.look, sink=sink
-        )
+            ledger, journal, self.clock,
+            seconds=self.policy.settle_seconds, look=self._sweeper.look, back=self._replay.again, sink=sink,
+        )  # fmt: skip
         self._worker = Worker(
             ledger=ledger,
             relays=self._relays,
@@ -100,7 +104,7 @@ class Dispatcher:
             policy=self.policy,
             clock=self.clock,
             sink=sink,
-            owner=owner,
+            leasing=self._replay.leasing,
             alarm=self._set_alarm,
         )
 
@@ -116,6 +120,7 @@ class Dispatcher:
         self.settler.close()
         for transport in (*self._transports.values(), *self._dropped):
             transport.close()
+        self._journal.close()
         self._limiter.close()
         self.ledger.close()
 

@@ -19,6 +19,7 @@
     +- LedgerError                  temporary
        |- LedgerUnavailable
        |- LeaseLost
+       |- JournalFull
        +- NotFound                  permanent
 
 Each hands all that it carries to ``super().__init__``, so that it survives pickling.
@@ -152,6 +153,10 @@ class LedgerUnavailable(LedgerError):
 
 class LeaseLost(LedgerError):
     """The lease has ended and another worker may own these deliveries now."""
+
+
+class JournalFull(LedgerError):
+    """The journal of this process has no room until the ledger has taken what it holds."""
 
 
 class NotFound(LedgerError):

@@ -55,4 +55,22 @@ class LedgerAway:
     waiting: int
 
 
-Event = DeliveryTried | RelayPaused | RelayResumed | SettingsKept | LedgerAway
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A process of this host ended with work in hand: how many deliveries of it were answered, are in doubt, and went
+    back unsent."""
+
+    owner: str
+    answered: int
+    in_doubt: int
+    back: int
+
+
+@dataclass(frozen=True, slots=True)
+class StuckEnded:
+    """A process of this host held a lease that was over, and was killed for it."""
+
+    pid: int
+
+
+Event = DeliveryTried | RelayPaused | RelayResumed | SettingsKept | LedgerAway | Replayed | StuckEnded

@@ -2,13 +2,25 @@
 one contract suite under ``tests/contract`` runs on both."""
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Protocol
 
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
+from dispatcher.journal import DeadJournal, Entry
 from dispatcher.mail import Accepted, Blob, Message, Receipt
 from dispatcher.rate import Grant, Rate, Usage
-from dispatcher.records import Act, DeliveryRecord, Pause, Publication, Reject, Retired, SubmissionRecord, Totals
+from dispatcher.records import (
+    Account,
+    Act,
+    DeliveryRecord,
+    Pause,
+    Publication,
+    Reject,
+    Retired,
+    SubmissionRecord,
+    Totals,
+)
 from dispatcher.relay import Relay
 from dispatcher.reply import Outcome, Result
 from dispatcher.retention import Retention
@@ -28,14 +40,36 @@ class Clock(Protocol):
 
 
 class Journal(Protocol):
-    """What happened inside a lease, written down as it happens, by one worker process."""
+    """What happened inside a lease, written down as it happens, by one worker process. ``owner`` names the process in
+    the ledger, as ``<folder>/<process>``."""
+
+    owner: str
+
+    def leasing(self, seconds: float) -> None:
+        """Before a lease is asked for: its term counts from here, however long the answer takes."""
+        ...
+
+    def leased(self, lease: Lease) -> None:
+        """The answer: these messages are ours until the term is over."""
+        ...
 
     def begin(self, message: Message, refused: Sequence[tuple[int, Result]]) -> None:
-        """Before a body goes out: which message, and which of its recipients were refused already."""
+        """Before a body goes out: which message, and which of its recipients were refused already.
+
+        Raises LeaseLost when it is not leased, or its term is over: then the body must not go out.
+        """
         ...
 
     def reply(self, outcome: Outcome) -> None:
-        """As soon as the server has answered for every recipient of a message."""
+        """As soon as the server has answered for every recipient of a message, or its silence is known."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing is in hand any more: what is not settled only waits for the ledger."""
+        ...
+
+    def abandon(self, messages: Iterable[int]) -> None:
+        """These are in nobody's hands, and not settled: whoever looks for strays ends their lease."""
         ...
 
     def begun(self) -> dict[int, tuple[int, ...]]:
@@ -44,6 +78,43 @@ class Journal(Protocol):
 
     def settled(self, messages: Iterable[int]) -> None:
         """The ledger has these; they need not be remembered."""
+        ...
+
+    def tokens(self) -> set[str]:
+        """The leases of which something is not settled yet."""
+        ...
+
+    def entries(self) -> Mapping[tuple[str, int], Entry]:
+        """What was begun in the last minute or longer, by token and message, settled or not: a ledger may have
+        forgotten what it was told."""
+        ...
+
+    def close(self) -> None:
+        """The process ends: nothing more is written."""
+        ...
+
+
+class Journals(Protocol):
+    """The journals of all worker processes that share a folder."""
+
+    def open(self, build: str) -> Journal:
+        """One for this process, whose messages are built with this. Raises ConfigurationError."""
+        ...
+
+    def living(self) -> set[str]:
+        """The owners whose processes live."""
+        ...
+
+    def end_stuck(self, seconds: float) -> list[int]:
+        """Kill the processes of this host that hold a lease which is over since so long; their numbers."""
+        ...
+
+    def dead(self) -> AbstractContextManager[Iterator[DeadJournal]]:
+        """Those whose processes have ended; each is the caller's alone until the block ends."""
+        ...
+
+    def remove(self, owner: str) -> None:
+        """Remove a dead one, inside of the block in which it was met."""
         ...
 
 
@@ -201,14 +272,20 @@ class Ledger(Protocol):
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         """Apply what became of leased deliveries, if the token still owns them; how many it did.
 
-        A known reply also settles a delivery that is in doubt under the same token. Secrets of messages that are
-        settled throughout are wiped.
+        A known reply also settles a delivery that is in doubt under the same token. One that came back from a dead
+        process (``crashed``) is counted; after the fourth time it is invalid, unless it is held in doubt. Secrets of
+        messages that are settled throughout are wiped.
         """
         ...
 
-    def reclaim(self) -> int:
-        """End leases that are past their term: nobody knows what was sent, so each goes the way of its
-        submission's ``if_in_doubt``: back to queued, or held in doubt. How many deliveries."""
+    def held(self, owner: str) -> list[Lease]:
+        """What this owner has leased and not settled, one lease for each token."""
+        ...
+
+    def reclaim(self, living: Collection[str] = (), grace: float = 0.0) -> int:
+        """End leases that are past their term by more than ``grace`` seconds, unless their owner is one of ``living``:
+        the host is lost, and nobody knows what was sent. So each goes the way of its submission's ``if_in_doubt``:
+        back to queued, or held in doubt. How many deliveries."""
         ...
 
     def due(self, lane: Lane, limit: int, avoid: Collection[str | None] = ()) -> int:
@@ -248,6 +325,15 @@ class Ledger(Protocol):
 
     def pauses(self) -> list[Pause]:
         """Those that hold now."""
+        ...
+
+    def unbalanced(self) -> list[tuple[str, int, int]]:
+        """The submissions whose accepted count is not that of their rows: id, accepted, rows. None, or the ledger is
+        broken."""
+        ...
+
+    def accounts(self) -> Iterator[Account]:
+        """Every delivery that there is at the first one, each as it stands when it is met."""
         ...
 
     def totals(self) -> Totals:

@@ -14,7 +14,8 @@ from dispatcher.template import TemplateVersion
 KEY_SECONDS = 30 * 86400.0  # how long an idempotency key is remembered at least
 RECEIPT_RECIPIENTS = 100
 ACT_SECONDS = 365 * 86400.0  # how long what people did is remembered at least
-LEASE_ENDED = "lease ended with its worker"
+LEASE_ENDED = "its worker ended"  # or begins with these words: by them a timeline keeps it
+HOST_LOST = "its host was lost"
 LIFETIME_USED_UP = "lifetime used up"
 KILLED_ITS_WORKER = "ended its worker four times"
 ALONE_AFTER = 2  # crashes: from then on a message is leased alone, so that it takes no other down with it
@@ -28,11 +29,19 @@ _NAMED_IDS = 5  # of a change, in its act; each delivery names its change anyway
 _PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 5.0, 300.0
 
 
-def settled_as(current: State, wanted: State) -> State | None:
-    """The state that a settlement leads to, or None where it may not change anything.
+def crashed_with(current: State, crashes: int, settlement: Settlement) -> int:
+    """How often its worker ended with it, this time too. When its lease was ended before, that was counted then."""
+    return crashes + (settlement.crashed and current is State.LEASED)
+
+
+def settled_as(current: State, settlement: Settlement, crashes: int) -> State | None:
+    """The state that a settlement leads to, or None where it may not change anything; ``crashes`` counts this time too.
 
     What is learned late of a delivery in doubt can only be that it was sent, bounced, or not sent: then it is queued.
     """
+    wanted = settlement.state
+    if current is State.LEASED and wanted is State.QUEUED and settlement.crashed and crashes >= INVALID_AFTER:
+        return State.INVALID
     if current is State.IN_DOUBT and wanted in (State.DEFERRED, State.EXPIRED):
         wanted = State.QUEUED
     if current is State.QUEUED and wanted not in (State.SENT, State.BOUNCED):
@@ -41,14 +50,28 @@ def settled_as(current: State, wanted: State) -> State | None:
     return wanted if current in owned and wanted in TRANSITIONS[current] else None
 
 
-def replaces(new: Settlement, state: str | None, attempted: bool | None, actor: str | None) -> bool:
-    """Whether a settlement takes the place of what a timeline ends with: that entry's state, attempted, actor.
+def keeps_token(settlement: Settlement, state: State) -> bool:
+    """Whether a reply that is still learned counts after a settlement that led to this state: it is held in doubt, or
+    goes again since nobody knows."""
+    return state is State.IN_DOUBT or (state is State.QUEUED and settlement.in_doubt)
+
+
+def noted(settlement: Settlement, state: State) -> tuple[State, str]:
+    """What a timeline says of a settlement that led to this state: a state, and the text."""
+    killed = state is State.INVALID and settlement.state is State.QUEUED
+    text = KILLED_ITS_WORKER if killed else settlement.text or (LEASE_ENDED if settlement.crashed else "")
+    return State.IN_DOUBT if settlement.in_doubt else state if killed else settlement.state, text
+
+
+def replaces(new: Settlement, state: str | None, attempted: bool | None, actor: str | None, text: str | None) -> bool:
+    """Whether a settlement takes the place of what a timeline ends with: that entry's state, attempted, actor, text.
 
     So it does when both only give the delivery back untried, as a limit or a relay in trouble may do for days.
-    Attempts, what a person did, and leases that ended with their workers stay.
+    Attempts, doubts, what a person did, and leases that ended with their workers stay.
     """
-    given_back = state == State.QUEUED and not attempted and actor is None
-    return given_back and new.state is State.QUEUED and not new.attempted
+    ended = (text or "").startswith(LEASE_ENDED)
+    given_back = state == State.QUEUED and not attempted and actor is None and not ended
+    return given_back and new.state is State.QUEUED and not (new.attempted or new.crashed or new.in_doubt)
 
 
 def changeable(wanted: State) -> tuple[State, ...]:
@@ -61,7 +84,7 @@ def changeable(wanted: State) -> tuple[State, ...]:
 
 
 def reclaimed(if_in_doubt: str, crashes: int) -> State:
-    """Where a delivery goes whose worker is gone; ``crashes`` counts this time too."""
+    """Where a delivery goes whose host is lost; ``crashes`` counts this time too."""
     if if_in_doubt == "hold":
         return State.IN_DOUBT
     return State.INVALID if crashes >= INVALID_AFTER else State.QUEUED
@@ -103,7 +126,7 @@ def act_of(selector: Selector, state: State) -> tuple[str, str]:
     """What a person does who changes these deliveries into this state, as it stands among the acts: the verb, and
     which deliveries were meant."""
     in_doubt = selector.states == (State.IN_DOUBT,)
-    verb = "cancel" if state is State.CANCELLED else "retry" if state is State.QUEUED and not in_doubt else "resolve"
+    verb = "resolve" if in_doubt else {State.CANCELLED: "cancel", State.QUEUED: "retry"}.get(state, "resolve")
     left = len(selector.ids) - _NAMED_IDS
     words = [*selector.ids[:_NAMED_IDS], *([f"and {left} more"] if left > 0 else [])]
     words += [f"{name}={value}" for name, value in _asked(selector)]

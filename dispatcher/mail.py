@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 _ATOM = re.compile(
@@ -130,7 +131,7 @@ class Submission:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Message:
     """One envelope (RFC 5321) and one content (RFC 5322): what a transport sends in one transaction.
 
@@ -144,7 +145,7 @@ class Message:
     content: bytes = field(repr=False)
     utf8: bool = False
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 

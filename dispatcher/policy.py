@@ -23,6 +23,7 @@ class Policy:
     batch_size: int = 100
     batch_seconds: float = 60.0
     lease_seconds: float = 300.0
+    host_grace: float = 900.0
     settle_seconds: float = 0.1
     sweep_seconds: float = 2.0
     retention: Retention = field(default_factory=Retention)

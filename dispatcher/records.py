@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.delivery import Lane, State
+from dispatcher.reply import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class AttemptRecord:
     text: str = ""
     seconds: float = 0.0
     actor: str | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody knew then if the mail was sent."""
+        return self.state is State.IN_DOUBT or (self.phase == Phase.FINAL and self.code is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,24 @@ class Totals:
     oldest: dict[Lane, float]
     scheduled: int
     rejects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A delivery as a proof needs it: by its own id and its message's.
+
+    ``doubts``: how often nobody knew whether it was sent; ``host_lost``: how often, since its host was lost.
+    ``overdue``: seconds that its lease is past its term. ``by_hand``: it is sent by the word of a person.
+    """
+
+    id: str
+    message: str
+    rcpt: str
+    state: State
+    doubts: int = 0
+    host_lost: int = 0
+    overdue: float = 0.0
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

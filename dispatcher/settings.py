@@ -77,6 +77,7 @@ class DeliverySettings(_Section):
     batch_seconds: Duration = 60
     task_seconds: Duration = 240
     lease_seconds: Duration = 300
+    host_grace: Duration = 900
     settle_seconds: Duration = 0.1
     sweep_seconds: Duration = 2
     if_in_doubt: Literal["resend", "hold"] = "resend"

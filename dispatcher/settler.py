@@ -19,8 +19,9 @@ AWAY_SECONDS = 1.0
 class Settler:
     """Takes settlements from the sending thread and puts them into the ledger every ``seconds`` or ``GROUP`` of them.
 
-    While the ledger is away they wait in memory. ``look`` is called at least every second, by the time that it answers
-    in seconds, if sooner. ``start`` it after the fork only: a thread does not survive one.
+    While the ledger is away they wait in memory; ``back`` is called when it has taken them. ``look`` is called at least
+    every second, by the time that it answers in seconds, if sooner. ``start`` it after the fork only: a thread does
+    not survive one.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Settler:
         *,
         seconds: float,
         look: Callable[[], float] = lambda: LOOK_SECONDS,
+        back: Callable[[], None] = lambda: None,
         sink: EventSink = lambda _: None,
     ) -> None:
         self._ledger, self._journal, self._clock = ledger, journal, clock
-        self._seconds, self._look, self._sink = seconds, look, sink
+        self._seconds, self._look, self._back, self._sink = seconds, look, back, sink
+        self._away = False
         self._look_at, self._nudged = clock.monotonic() + LOOK_SECONDS, False
         self._waiting: dict[str, list[Settlement]] = defaultdict(list)
         self._count = 0
@@ -75,10 +78,14 @@ class Settler:
                     self._ledger.settle(token, settlements)
                 except Exception as error:  # noqa: BLE001 - whatever it was, a known reply must not be forgotten
                     self._keep(group)
+                    self._away = True
                     self._sink(LedgerAway(f"{type(error).__name__}: {error}", self._count))
                     return False
                 del group[token]
                 self._journal.settled({s.message for s in settlements})
+            if self._away:
+                self._away = False
+                self._back()
         return True
 
     def close(self) -> bool:

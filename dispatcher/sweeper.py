@@ -1,4 +1,5 @@
-"""What comes round: dead leases end, lanes ring for what is due, limits that have room again are used at once.
+"""What comes round: leases of lost hosts end, lanes ring for what is due, limits that have room again are used at once,
+journals of dead processes are replayed.
 
 Beat rings for it; where no beat does, the settler's thread of some worker process notices.
 """
@@ -10,6 +11,7 @@ from dispatcher.delivery import Lane
 from dispatcher.errors import LedgerError
 from dispatcher.interfaces import Clock, Ledger, Queue, RateLimiter, Transport
 from dispatcher.policy import Policy
+from dispatcher.replay import Replay
 from dispatcher.settler import LOOK_SECONDS
 
 WATERMARK = 20  # bells that may wait in a lane; the backlog itself stays in the ledger
@@ -24,11 +26,12 @@ class Sweeper:
         queue: Queue,
         limiter: RateLimiter,
         transports: Callable[[], Mapping[str, Transport]],
+        replay: Replay,
         policy: Policy,
         clock: Clock,
     ) -> None:
         self._ledger, self._queue, self._limiter, self._transports = ledger, queue, limiter, transports
-        self._policy, self._clock = policy, clock
+        self._replay, self._policy, self._clock = replay, policy, clock
         self._alarms: dict[Lane, float] = {}
         self._lock = threading.Lock()  # the sending thread sets alarms, the settler's rings them
 
@@ -46,7 +49,9 @@ class Sweeper:
         for transport in tuple(self._transports().values()):
             transport.tend()
         self._sweep_if_nobody_does()
-        return self._ring_alarms()
+        after = self._ring_alarms()
+        self._replay.look()
+        return after
 
     def set_alarm(self, lane: Lane, seconds: float) -> None:
         """Ring this lane after so long: a limit has room again then, and a sweep would come too late to use it up."""
@@ -72,7 +77,7 @@ class Sweeper:
             return  # the next look is a second away
 
     def _sweep(self) -> int:
-        self._ledger.reclaim()
+        self._ledger.reclaim(self._replay.living(), self._policy.host_grace)
         held = {pause.name for pause in self._ledger.pauses() if pause.kind == "relay" and not pause.half_open}
         avoid: set[str | None] = {*held, *({None} if held >= set(self._transports()) else ())}
         return sum(self._ring_due(lane, avoid) for lane in Lane)

@@ -5,6 +5,7 @@ trouble, relays that are half open, and limits that are used up.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from dispatcher.batch import Batch
 from dispatcher.compose import Sources
@@ -25,7 +26,8 @@ _PROBE_SECONDS = 60.0
 
 class Worker:
     """One process' share of the sending. ``relays`` answers the transports by name, in the order of their priority;
-    ``alarm`` is called with a lane and the seconds after which its bell should ring again."""
+    ``leasing`` is held while it leases; ``alarm`` is called with a lane and the seconds after which its bell should
+    ring again."""
 
     def __init__(
         self,
@@ -39,12 +41,12 @@ class Worker:
         policy: Policy,
         clock: Clock,
         sink: EventSink,
-        owner: str,
+        leasing: AbstractContextManager[object],
         alarm: Callable[[Lane, float], None],
     ) -> None:
         self._ledger, self._relays, self._throttle = ledger, relays, throttle
         self._sources, self._journal, self._settler = sources, journal, settler
-        self._policy, self._clock, self._sink, self._owner, self._alarm = policy, clock, sink, owner, alarm
+        self._policy, self._clock, self._sink, self._leasing, self._alarm = policy, clock, sink, leasing, alarm
         self._storm = Storm()
 
     def answer(self, lane: Lane, messages: Sequence[int], stopping: Callable[[], bool]) -> int:
@@ -67,7 +69,7 @@ class Worker:
             if not lease.messages:
                 break
             total += len(lease.messages)
-            self._batch(lease, transports, paused, over).send()
+            self._send(self._batch(lease, transports, paused, over), lease)
             if not self._settler.flush() or len(lease.messages) < size:
                 break
             messages = ()
@@ -96,7 +98,7 @@ class Worker:
         others = {name for name in transports if name != relay}
         lease = self._lease(lane, 1, (), others)
         batch = self._batch(lease, transports, others, over, patience=1)
-        batch.send()
+        self._send(batch, lease)
         self._settler.flush()
         if relay in batch.well and self._ledger.resume("relay", relay):
             self._sink(RelayResumed(relay))
@@ -123,9 +125,29 @@ class Worker:
         return self._policy.batch_size if first is None else self._throttle.room(first, self._policy.batch_size)
 
     def _lease(self, lane: Lane, size: int, messages: Sequence[int], avoid: Collection[str | None]) -> Lease:
-        return self._ledger.lease(
-            lane, limit=size, seconds=self._policy.lease_seconds, owner=self._owner, messages=messages, avoid=avoid
-        )
+        seconds, owner = self._policy.lease_seconds, self._journal.owner
+        with self._leasing:
+            self._journal.leasing(seconds)
+            try:
+                lease = self._ledger.lease(
+                    lane, limit=size, seconds=seconds, owner=owner, messages=messages, avoid=avoid
+                )
+                self._journal.leased(lease)
+            except BaseException:
+                self._journal.rest()
+                raise
+        if not lease.messages:
+            self._journal.rest()
+        return lease
+
+    def _send(self, batch: Batch, lease: Lease) -> None:
+        try:
+            batch.send()
+        except BaseException:  # a fault of ours: the journal knows how far it came
+            self._journal.abandon(message.id for message in lease.messages)
+            raise
+        finally:
+            self._journal.rest()
 
     def _batch(
         self,

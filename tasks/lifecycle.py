@@ -17,6 +17,7 @@ from celery.signals import (
 )
 
 from dispatcher.adapters.celery import INTAKE
+from dispatcher.adapters.journals import FileJournals
 from dispatcher.adapters.log import configure
 from dispatcher.adapters.redis import checked
 from dispatcher.delivery import Lane
@@ -46,7 +47,7 @@ def current() -> "Dispatcher":
 
             queues = app.amqp.queues.consume_from
             bulk_only = Lane.BULK.queue in queues and Lane.TRANSACTIONAL.queue not in queues
-            dispatcher = build(settings, paths=AttachmentPaths.NOWHERE, watch=load, bulk_only=bulk_only)
+            dispatcher = build(settings, paths=AttachmentPaths.NOWHERE, watch=load, bulk_only=bulk_only, sends=True)
             dispatcher.settler.start()
             _mine.clear()
             _mine[pid] = dispatcher
@@ -64,10 +65,12 @@ def _log_as_we_do(**_: Any) -> None:
 
 
 @worker_init.connect
-def _look_at_broker(**_: Any) -> None:
-    """Say what endangers its queues. From one that refuses us Celery would only bring traces, so end with one line."""
+def _look_around(**_: Any) -> None:
+    """Say what endangers the queues. From a broker that refuses us, or a folder that no journal can be in, Celery would
+    only bring traces, so end with one line."""
     configure(settings.log.format)
     try:
+        FileJournals.of(settings.data_dir)
         for warning in checked(broker):
             _log.warning(warning)
     except ConfigurationError as error:

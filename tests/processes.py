@@ -17,30 +17,59 @@ from tests.waiting import wait_for
 _SINK = """
 import sys, signal, threading
 from pathlib import Path
-from dispatcher.servers.sink import Sink
+from dispatcher.servers.sink import Script, Sink
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-with Sink(record=Path(sys.argv[1]), port=int(sys.argv[2]), final_seconds=float(sys.argv[3])) as sink:
+script = Script.read(Path(sys.argv[4]))
+def follow(*_):
+    sink.follow(Script.read(Path(sys.argv[4])))
+    print("it does", flush=True)
+signal.signal(signal.SIGHUP, follow)
+with Sink(record=Path(sys.argv[1]), port=int(sys.argv[2]), final_seconds=float(sys.argv[3]), script=script) as sink:
     print(sink.url, flush=True)
     stop.wait()
 """
 
 
 class SinkProcess:
-    """A recording sink in a process of its own, so that it does not share the test's interpreter lock."""
+    """A recording sink in a process of its own, so that it does not share the test's interpreter lock.
 
-    def __init__(self, record: Path, final_seconds: float = 0.0) -> None:
+    ``script`` is the text of a script (docs/fault-sink.md); what its rules have counted goes with the process.
+    """
+
+    def __init__(self, record: Path, final_seconds: float = 0.0, script: str = "") -> None:
         self.record, self.url, self._final_seconds = record, "", final_seconds
+        self._script, self._path = script, record.with_suffix(".toml")
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it, again if need be, on the same port and into the same record."""
-        command = [sys.executable, "-c", _SINK, str(self.record), str(self._port), str(self._final_seconds)]
+        self._path.write_text(self._script, encoding="utf-8")
+        arguments = (self.record, self._port, self._final_seconds, self._path)
+        command = [sys.executable, "-c", _SINK, *map(str, arguments)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         self._port = int(self.url.partition("?")[0].rpartition(":")[2])
+
+    def follow(self, script: str) -> None:
+        """Go by these rules from now on, over connections that are open, too."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._script = script
+        self._path.write_text(script, encoding="utf-8")
+        self._process.send_signal(signal.SIGHUP)
+        assert self._process.stdout.readline() == "it does\n"
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None and self._process.stdout is not None:
@@ -51,9 +80,9 @@ class SinkProcess:
 
 
 @contextmanager
-def sink_process(record: Path, final_seconds: float = 0.0) -> Iterator[str]:
+def sink_process(record: Path, final_seconds: float = 0.0, script: str = "") -> Iterator[str]:
     """Such a sink while the block runs; its URL."""
-    sink = SinkProcess(record, final_seconds)
+    sink = SinkProcess(record, final_seconds, script)
     sink.start()
     try:
         yield sink.url

@@ -85,6 +85,17 @@ class Server:
         if process.poll() is not None:
             pytest.fail(f"{self.name} ended: {(self.folder / 'server.log').read_text()[-2000:]}", pytrace=False)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the running server."""
+        assert self._process is not None, f"{self.name} is stopped"
+        return self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Ask this process, by its id, to end, and wait for it."""
         if self._process is not None:

@@ -1,4 +1,4 @@
-"""How much a test takes on: enough to see a fault, or the whole of it with DISPATCHER_TEST_FULL=1 (``make soak``)."""
+"""How much a test takes on: enough to see a fault, or the whole of it with DISPATCHER_TEST_FULL=1 (``make faults``)."""
 
 import os
 from typing import TypeVar

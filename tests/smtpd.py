@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import trustme
 
-from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.adapters.smtp import SmtpTransport
 from dispatcher.mail import Message
+from dispatcher.memory import MemoryJournal
 from dispatcher.relay import Relay
 from dispatcher.reply import Outcome, Result
 

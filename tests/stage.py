@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dispatcher.adapters.attachments import Attachments
-from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.delivery import Actor, Lane, Selector, State
 from dispatcher.dispatcher import Dispatcher, Refreshed
 from dispatcher.errors import LedgerUnavailable
 from dispatcher.events import Event
 from dispatcher.mail import Receipt
-from dispatcher.memory import MemoryBlobs, MemoryLedger, MemoryLimiter
+from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLedger, MemoryLimiter
 from dispatcher.policy import Policy
 from dispatcher.rate import Rate
 from dispatcher.relay import Relay
@@ -89,7 +88,7 @@ class Stage:
             attach=Attachments(self.blobs, (), 1 << 20),
             transports={t.name: t for t in transports or (self.transport,)},
             refreshed=self.refreshed,
-            journal=MemoryJournal(),
+            journals=MemoryJournals(),
             limiter=self.limiter,
             policy=Policy(sender="shop@example.com", retry=RetryPolicy((60.0,), 0.0), **policy),
             clock=self.worker_clock,

@@ -7,7 +7,16 @@ from typing import Any
 import structlog
 
 from dispatcher.delivery import State
-from dispatcher.events import DeliveryTried, Event, LedgerAway, RelayPaused, RelayResumed, SettingsKept
+from dispatcher.events import (
+    DeliveryTried,
+    Event,
+    LedgerAway,
+    RelayPaused,
+    RelayResumed,
+    Replayed,
+    SettingsKept,
+    StuckEnded,
+)
 
 _STATUS = {State.QUEUED: "requeued", State.IN_DOUBT: "in-doubt"}
 
@@ -84,6 +93,16 @@ class LogSink:
             self._log.error("settings not read again, those from before hold on", reason=event.reason)
         elif isinstance(event, LedgerAway):
             self._log.error("ledger away, outcomes wait", reason=event.reason, waiting=event.waiting)
+        elif isinstance(event, Replayed):
+            self._log.warning(
+                "a worker ended with work in hand, its journal was replayed",
+                owner=event.owner,
+                answered=event.answered,
+                in_doubt=event.in_doubt,
+                back=event.back,
+            )
+        elif isinstance(event, StuckEnded):
+            self._log.error("a worker outlived its lease and was killed", pid=event.pid)
 
     def _tried(self, event: DeliveryTried) -> None:
         to = masked(event.to) if self._masked else event.to

@@ -17,15 +17,15 @@ _LOOK_SECONDS = 0.05
 
 
 class Stack:
-    """A stack that runs between ``with`` and its end. ``environment`` goes over this process' own and holds at least
-    ``DISPATCHER_DATA_DIR``; the stack's log is ``stack.log`` in that folder."""
+    """A stack that runs, with these options of ``dispatcher up``, between ``with`` and its end. ``environment`` goes
+    over this process' own and holds at least ``DISPATCHER_DATA_DIR``; ``stack.log`` in that folder is its log."""
 
     command = _COMMAND  # that runs ``dispatcher``, whatever is on the PATH
 
-    def __init__(self, environment: Mapping[str, str], *, ready_seconds: float = 60.0) -> None:
+    def __init__(self, environment: Mapping[str, str], *options: str, ready_seconds: float = 60.0) -> None:
         self.environment = {**os.environ, **environment}
         self.folder = Path(environment["DISPATCHER_DATA_DIR"])
-        self._ready_seconds = ready_seconds
+        self._options, self._ready_seconds = options, ready_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -43,7 +43,11 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._log = (self.folder / "stack.log").open("ab")
         self._process = subprocess.Popen(  # noqa: S603 - our own command
-            [*_COMMAND, "up"], env=self.environment, stdout=self._log, stderr=self._log, start_new_session=True
+            [*_COMMAND, "up", *self._options],
+            env=self.environment,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
         )
         if not self._ready(self._process):
             self.stop()

@@ -22,6 +22,7 @@ from dispatcher.cli import (
     submit,
     templates,
     up,
+    verify,
     wait,
 )
 from dispatcher.cli.exits import INTERRUPTED, told
@@ -44,6 +45,7 @@ app.command("send", epilog=send.EXAMPLE)(send.send)
 app.command("submit", epilog="Example: dispatcher submit orders.jsonl --rejects bad.jsonl")(submit.submit)
 app.command("status", epilog="Example: dispatcher status --json")(status.status)
 app.command("wait", epilog="Example: dispatcher wait --idle --timeout 600")(wait.wait)
+app.command("verify", epilog="Example: dispatcher verify --sink mails.jsonl")(verify.verify)
 app.command("pause", epilog="Example: dispatcher pause bulk --for 2h --reason 'wrong price in the newsletter'")(
     pause.pause
 )

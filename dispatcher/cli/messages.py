@@ -35,6 +35,12 @@ app = typer.Typer(help="Find mails and act on them, one row for each recipient."
 
 _TIMELINES = 20
 _NOT_SENT = (State.BOUNCED, State.EXPIRED, State.INVALID, State.CANCELLED)
+_OUTCOMES = {
+    "sent": (State.SENT, "count as sent"),
+    "bounced": (State.BOUNCED, "count as bounced"),
+    "resend": (State.QUEUED, "be sent again"),
+    "drop": (State.CANCELLED, "be given up"),
+}
 _COLUMNS = (
     "id", "submission", "message_id", "to", "kind", "lane", "state", "attempts", "accepted_at", "due_at", "changed_at",
     "template", "relay", "code", "enhanced", "text",
@@ -179,13 +185,14 @@ def retry(
     _change(selector, State.QUEUED, states, "be tried again", reason, yes=yes, as_json=as_json)
 
 
-@app.command("resolve", epilog="Example: dispatcher messages resolve --as sent --reason 'seen in the relay log' ID")
+@app.command("resolve", epilog="Example: dispatcher messages resolve ID --sent --reason 'seen in the relay log'")
 def resolve(
-    outcome: Annotated[
-        Literal["sent", "bounced", "resend"], typer.Option("--as", help="What is known of it, or that it goes again.")
-    ],
     ids: Ids = None,
     *,
+    sent: Annotated[bool, typer.Option("--sent", help="It was sent: the relay has it.")] = False,
+    bounced: Annotated[bool, typer.Option("--bounced", help="It was refused, or came back.")] = False,
+    resend: Annotated[bool, typer.Option("--resend", help="It is sent, perhaps once more.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="It is not sent again, whatever became of it.")] = False,
     to: To = None,
     tag: Tag = None,
     key: Key = None,
@@ -196,10 +203,13 @@ def resolve(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Settle what is held in doubt: it was sent, it bounced, or it is sent (perhaps once more)."""
-    state = {"sent": State.SENT, "bounced": State.BOUNCED, "resend": State.QUEUED}[outcome]
+    """Settle what is held in doubt: say one of --sent, --bounced, --resend and --drop."""
+    flags = {"sent": sent, "bounced": bounced, "resend": resend, "drop": drop}
+    given = [name for name, said in flags.items() if said]
+    if len(given) != 1:
+        raise typer.BadParameter("say what is to become of it: one of --sent, --bounced, --resend and --drop")
+    state, verb = _OUTCOMES[given[0]]
     selector = _selector(ids, states=None, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
-    verb = "be sent again" if outcome == "resend" else f"count as {outcome}"
     _change(selector, state, (State.IN_DOUBT,), verb, reason, yes=yes, as_json=as_json)
 
 

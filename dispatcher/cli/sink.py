@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dispatcher.cli.output import Json, document, line, note
+from dispatcher.cli.output import Json, count, document, line, note
 from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,18 +33,22 @@ def sink(
     record: Annotated[
         Path | None, typer.Option("--record", metavar="FILE", help="Append every mail to this file, as JSON Lines.")
     ] = None,
+    script: Annotated[
+        Path | None,
+        typer.Option("--script", metavar="FILE", help="Refuse, defer, stall and hang up as this TOML says."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take mail and deliver it nowhere, for trying things out.
 
     Takes whatever it is given, from anybody who reaches it: by default it listens on 127.0.0.1 only. Runs until Ctrl-C;
     set DISPATCHER_RELAY_URL to the URL that it prints. With --web an inbox shows what came, from FILE also what came
-    before.
+    before. With --script it is a bad relay, for tests of what happens then: see docs/fault-sink.md.
     """
     from dispatcher.adapters.supervisor import LOOK_SECONDS, StopRequests  # noqa: PLC0415 - --help needs none of it
 
     with StopRequests() as requests, _recorded(record, web is not None) as path:
-        server = _listening(host, port, path)
+        server = _listening(host, port, path, script)
         inbox = _shown(host, web, path, server.url) if web is not None and path is not None else None
         facts = {"url": server.url, "port": server.port, "record": str(record) if record else None}
         if as_json:
@@ -60,6 +64,8 @@ def sink(
             inbox.stop()
         server.stop()
     note(f"dispatcher: sink stopped after {server.recording.count:,} mails")
+    for number, struck in enumerate(server.struck, 1):
+        note(f"dispatcher: rule {number} struck {count(struck, 'time')}")
 
 
 @contextmanager
@@ -72,11 +78,12 @@ def _recorded(record: Path | None, shown: bool) -> Iterator[Path | None]:
         yield Path(folder) / "mails.jsonl"
 
 
-def _listening(host: str, port: int, path: Path | None) -> "Sink":
-    from dispatcher.servers.sink import Sink  # noqa: PLC0415 - --help needs none of it
+def _listening(host: str, port: int, path: Path | None, script: Path | None) -> "Sink":
+    from dispatcher.servers.sink import Script, Sink  # noqa: PLC0415 - --help needs none of it
 
+    faults = Script.read(script) if script else None
     try:
-        server = Sink(host=host, port=port, record=path)
+        server = Sink(host=host, port=port, record=path, script=faults)
     except OSError as error:
         raise ConfigurationError("--record", f"cannot write {path}: {error.strerror}") from None
     try:

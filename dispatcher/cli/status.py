@@ -171,7 +171,7 @@ def _why(pause: "Pause | None") -> str | None:
 def _show(found: dict[str, Any]) -> None:
     stack = found["stack"]
     line(
-        f"stack: pid {stack['pid']} since {when(stack['started'])}, Flower at {stack['flower']}"
+        f"stack: pid {stack['pid']} since {when(stack['started'])}, Flower at {stack['flower'] or 'no port'}"
         if stack
         else "stack: none runs on this data folder"
     )

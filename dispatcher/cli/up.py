@@ -30,6 +30,7 @@ _FLOWER_PORTS = range(5555, 5655)
 _BROKER_SECONDS = 60.0  # reading a large queue back from disk takes its time
 _READY_SECONDS = "30"
 _LOOK_SECONDS = 0.1
+_STUCK_LOOK_SECONDS, _STUCK_SECONDS = 1.0, 3.0
 _SELF = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 _PASSWORD = re.compile(r"(?<=:)[^/?#]*(?=@[^@/]*)|(?<=password=)[^&]+")
 
@@ -39,6 +40,7 @@ def up(
         Path | None,
         typer.Option("--log-dir", metavar="FOLDER", help="Write each process' log into this folder, not to stderr."),
     ] = None,
+    flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Run Flower, too.")] = True,
 ) -> None:
     """Run the whole stack on this machine, in the foreground.
 
@@ -56,7 +58,7 @@ def up(
     supervisor = Supervisor(log_dir=log_dir, say=lambda event: note(f"dispatcher: {event}"))
     with StopRequests() as requests:
         try:
-            _Stack(settings, runtime, supervisor, requests).run()
+            _Stack(settings, runtime, supervisor, requests).run(flower=flower)
         finally:
             note("dispatcher: draining and stopping")
             supervisor.stop(impatient=lambda: requests.count > 1)
@@ -70,17 +72,18 @@ class _Stack:
     def __init__(
         self, settings: "Settings", runtime: "Runtime", supervisor: "Supervisor", requests: "StopRequests"
     ) -> None:
+        from dispatcher.adapters.journals import FileJournals  # noqa: PLC0415 - --help needs none of it
+
         self._settings, self._runtime, self._supervisor, self._requests = settings, runtime, supervisor, requests
         self._started = time.time()
         self._broker_url, self._flower = "", ""
+        self._journals, self._watched = FileJournals.of(settings.data_dir), time.monotonic()
 
-    def run(self) -> None:
+    def run(self, *, flower: bool) -> None:
         """Start everything, then watch it until somebody asks to stop."""
         from dispatcher.cli import programs  # noqa: PLC0415 - --help needs none of it
 
         self._broker_url = self._broker()
-        port = _flower_port()
-        self._flower = f"http://127.0.0.1:{port}"
         self._write()  # the workers find the broker by it
         self._start(*programs.workers(self._settings))
         with _Readiness() as readiness:
@@ -88,7 +91,10 @@ class _Stack:
         if self._requests.count:
             return
         # Beat and Flower come second: nobody waits for them, and without a beat every worker sweeps by itself.
-        self._start(programs.beat(self._settings), programs.flower(self._settings, port))
+        self._start(programs.beat(self._settings))
+        if flower:
+            port = self._find_flower_port()
+            self._start(programs.flower(self._settings, port))
         self._show()
         if readiness.reached:
             note(f"dispatcher: ready after {duration(readiness.reached - self._started)}")
@@ -101,10 +107,18 @@ class _Stack:
 
     def _watch(self, over: Callable[[], bool]) -> None:
         while not self._requests.count and not over():
+            self._end_stuck()
             if self._supervisor.look():
                 self._mend_flower()
                 self._write()
             time.sleep(_LOOK_SECONDS)
+
+    def _end_stuck(self) -> None:
+        """The workers watch each other; this is for the day when none of them moves."""
+        if time.monotonic() - self._watched >= _STUCK_LOOK_SECONDS:
+            self._watched = time.monotonic()
+            for pid in self._journals.end_stuck(_STUCK_SECONDS):
+                note(f"dispatcher: a worker process outlived its lease and was killed (pid {pid})")
 
     def _mend_flower(self) -> None:
         """Another stack of this machine may have taken the port between our look and Flower's."""
@@ -112,9 +126,12 @@ class _Stack:
 
         for child in self._supervisor.children:
             if child.program.name == "flower" and child.pid is None:
-                port = _flower_port()
-                self._flower = f"http://127.0.0.1:{port}"
-                child.program = programs.flower(self._settings, port)
+                child.program = programs.flower(self._settings, self._find_flower_port())
+
+    def _find_flower_port(self) -> int:
+        port = _flower_port()
+        self._flower = f"http://127.0.0.1:{port}"
+        return port
 
     def _broker(self) -> str:
         """The broker's URL; an embedded one answers when this returns."""

@@ -29,10 +29,12 @@ from dispatcher.ledger import (
 )
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
 from dispatcher.memory.brakes import Brakes
+from dispatcher.memory.proving import account, sums
 from dispatcher.memory.retiring import retire
-from dispatcher.memory.rows import DeliveryRow, SubmissionRow
+from dispatcher.memory.rows import DeliveryRow, SubmissionRow, views
 from dispatcher.memory.store import KeyRow, Store, key_of, wipe
 from dispatcher.records import (
+    Account,
     Act,
     AttemptRecord,
     DeliveryRecord,
@@ -127,7 +129,7 @@ class MemoryLedger:
         *,
         limit: int,
         seconds: float,
-        owner: str,  # noqa: ARG002 - nobody looks who
+        owner: str,
         messages: Sequence[int] = (),
         avoid: Collection[str | None] = (),
     ) -> Lease:
@@ -149,9 +151,9 @@ class MemoryLedger:
                     self._all_become([row], State.EXPIRED, late)
                 else:
                     row.state, row.token, row.lease_until, row.changed_at = State.LEASED, token, until, now
+                    row.owner = owner
                     taken[row.message.id].append(row)
-            views = tuple(mine[0].message.view(mine) for mine in taken.values() if mine)
-            return Lease(token, until, views, now)
+            return Lease(token, until, views(row for mine in taken.values() for row in mine), now)
 
     def _due(self, lane: Lane, avoid: Collection[str | None]) -> list[DeliveryRow]:
         """What waits in the lane, is due, held by no pause, and for no relay that is avoided."""
@@ -180,11 +182,20 @@ class MemoryLedger:
                     changed += 1
             return changed
 
-    def reclaim(self) -> int:
+    def held(self, owner: str) -> list[Lease]:
+        with self._lock:
+            by_token: defaultdict[str, list[DeliveryRow]] = defaultdict(list)
+            for row in self._store.deliveries.values():
+                if row.state is State.LEASED and row.owner == owner and row.token:
+                    by_token[row.token].append(row)
+            now = self._now()
+            return [Lease(token, rows[0].lease_until, views(rows), now) for token, rows in by_token.items()]
+
+    def reclaim(self, living: Collection[str] = (), grace: float = 0.0) -> int:
         with self._lock:
             now = self._now()
-            leased = (row for row in self._store.deliveries.values() if row.state is State.LEASED)
-            rows = [row for row in leased if row.lease_until < now]
+            leased = [row for row in self._store.deliveries.values() if row.state is State.LEASED]
+            rows = [row for row in leased if row.lease_until < now - grace and row.owner not in living]
             for row in rows:
                 row.end_lease(now)
             wipe({row.message for row in rows})
@@ -233,6 +244,16 @@ class MemoryLedger:
     def pauses(self) -> list[Pause]:
         with self._lock:
             return self._brakes.standing()
+
+    def unbalanced(self) -> list[tuple[str, int, int]]:
+        with self._lock:
+            found = [sums(row) for row in self._store.submissions.values()]
+            return [(public_id, accepted, rows) for public_id, accepted, rows in found if accepted != rows]
+
+    def accounts(self) -> Iterator[Account]:
+        with self._lock:
+            now = self._now()
+            return iter([account(row, now) for row in self._store.deliveries.values()])
 
     def totals(self) -> Totals:
         with self._lock:

@@ -1,5 +1,6 @@
 """What the ledger in memory is made of."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 from dispatcher import ids
 from dispatcher.delivery import WAITING, Lane, LeasedDelivery, LeasedMessage, Selector, Settlement, State
 from dispatcher.ledger import (
+    HOST_LOST,
     KILLED_ITS_WORKER,
-    LEASE_ENDED,
     WIPED,
+    crashed_with,
+    keeps_token,
     labels,
+    noted,
     reclaimed,
     replaces,
     settled_as,
@@ -95,6 +99,7 @@ class DeliveryRow:
     attempts: int = 0
     crashes: int = 0
     token: str | None = None
+    owner: str | None = None
     lease_until: float = 0.0
     history: list[AttemptRecord] = field(default_factory=list)
 
@@ -108,51 +113,52 @@ class DeliveryRow:
 
     def become(self, state: State, event: AttemptRecord, now: float) -> None:
         """Take a new state, and note what happened."""
-        self.state, self.token, self.changed_at = state, None, now
+        self.state, self.token, self.owner, self.changed_at = state, None, None, now
         self.history.append(event)
 
     def settle(self, settlement: Settlement, now: float) -> bool:
         """Take what its worker reports, if that may still change anything."""
-        state, token = settled_as(self.state, settlement.state), self.token
+        crashes, token = crashed_with(self.state, self.crashes, settlement), self.token
+        state = settled_as(self.state, settlement, crashes)
         if state is None:
             return False
         # An attempt that left the delivery in doubt was counted then; the late reply belongs to the same one.
-        counted = self.state is State.IN_DOUBT and self.history[-1].attempted
+        last = self.history[-1] if self.state is not State.LEASED else None
+        counted = last is not None and last.state is State.IN_DOUBT and last.attempted
         self.attempts += settlement.attempted and not counted
+        self.crashes = crashes
+        said, text = noted(settlement, state)
         event = AttemptRecord(
             at=now if settlement.at is None else settlement.at,
-            state=settlement.state,
+            state=said,
             attempted=settlement.attempted,
             relay=settlement.relay,
             phase=settlement.phase,
             code=settlement.code,
             enhanced=settlement.enhanced,
-            text=storable(settlement.text),
+            text=storable(text),
             seconds=settlement.seconds,
         )
         if self.history:
             before = self.history[-1]
-            if replaces(settlement, before.state, before.attempted, before.actor):
+            if replaces(settlement, before.state, before.attempted, before.actor, before.text):
                 self.history.pop()
         self.become(state, event, now)
         if state in WAITING:
             self.due_at = now + settlement.due_in
-        if state is State.IN_DOUBT:
+        if keeps_token(settlement, state):
             self.token = token
         if settlement.sha256 is not None and self.message.sha256 is None:
             self.message.sha256, self.message.build = settlement.sha256, settlement.build
         return True
 
     def end_lease(self, now: float) -> None:
-        """Its worker is gone, and nobody knows what it has sent."""
+        """Its host is lost, and nobody knows what it has sent."""
         token = self.token
         self.crashes += 1
         state = reclaimed(self.message.submission.accepted.if_in_doubt, self.crashes)
-        if state is State.INVALID:
-            event = AttemptRecord(now, State.INVALID, attempted=False, text=KILLED_ITS_WORKER)
-        else:
-            event = AttemptRecord(now, State.IN_DOUBT, attempted=False, text=LEASE_ENDED)
-        self.become(state, event, now)
+        text = KILLED_ITS_WORKER if state is State.INVALID else HOST_LOST
+        self.become(state, AttemptRecord(now, State.IN_DOUBT, attempted=False, text=text), now)
         if state in (State.IN_DOUBT, State.QUEUED):
             self.token = token
         if state is State.QUEUED:
@@ -202,3 +208,11 @@ class DeliveryRow:
             text=last.text if last else "",
             history=tuple(self.history),
         )
+
+
+def views(rows: Iterable[DeliveryRow]) -> tuple[LeasedMessage, ...]:
+    """These deliveries as a lease shows them, by message."""
+    grouped: defaultdict[int, list[DeliveryRow]] = defaultdict(list)
+    for row in rows:
+        grouped[row.message.id].append(row)
+    return tuple(mine[0].message.view(mine) for mine in grouped.values())

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -54,7 +54,9 @@ class Received:
     @property
     def line(self) -> bytes:
         """As JSON, the content in base64, with a line end."""
-        return json.dumps(asdict(self) | {"content": base64.b64encode(self.content).decode("ascii")}).encode() + b"\n"
+        found = {name: getattr(self, name) for name in self.__slots__}  # asdict would copy all in depth
+        found["content"] = base64.b64encode(self.content).decode("ascii")
+        return json.dumps(found).encode() + b"\n"
 
     @property
     def email(self) -> EmailMessage:

@@ -53,7 +53,7 @@ def test_a_change_is_an_act_with_its_count(kept: Kept) -> None:
     ]
 
 
-@pytest.mark.parametrize("state", [State.SENT, State.BOUNCED, State.QUEUED])
+@pytest.mark.parametrize("state", [State.SENT, State.BOUNCED, State.QUEUED, State.CANCELLED])
 def test_settling_a_doubt_is_an_act_that_says_how(kept: Kept, state: State) -> None:
     add(kept.ledger, accepted())
     settle(kept.ledger, lease(kept.ledger), State.IN_DOUBT)

@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict, NotFound
-from dispatcher.ledger import KILLED_ITS_WORKER, LEASE_ENDED, LIFETIME_USED_UP
+from dispatcher.ledger import HOST_LOST, KILLED_ITS_WORKER, LIFETIME_USED_UP
 from dispatcher.mail import AcceptedDelivery, AcceptedMessage, Receipt
 from tests.ledgers import (
     ANNA,
@@ -378,7 +378,7 @@ def test_a_lease_that_ended_is_remembered_beside_what_gave_it_back(kept: Kept) -
     give_back(kept)
     assert told(kept, receipt.id) == [
         (State.QUEUED, False, "turn 1"),
-        (State.IN_DOUBT, False, LEASE_ENDED),
+        (State.IN_DOUBT, False, HOST_LOST),
         (State.QUEUED, False, "turn 19"),
     ]
 
@@ -448,7 +448,7 @@ def test_secrets_of_other_messages_stay_while_they_are_live(kept: Kept) -> None:
 # -- ends of leases
 
 
-def test_a_lease_that_ended_with_its_worker_is_sent_again(kept: Kept) -> None:
+def test_a_lease_whose_host_is_lost_is_sent_again(kept: Kept) -> None:
     receipt = add(kept.ledger, accepted(message("a@example.com", "b@example.com")))
     dead = lease(kept.ledger, seconds=30)
     assert kept.ledger.reclaim() == 0
@@ -458,7 +458,7 @@ def test_a_lease_that_ended_with_its_worker_is_sent_again(kept: Kept) -> None:
     found = one(kept.ledger, receipt.recipients[0].id)
     assert (found.state, found.attempts) == (State.QUEUED, 0)
     assert [(event.state, event.attempted, event.text) for event in found.history] == [
-        (State.IN_DOUBT, False, LEASE_ENDED)
+        (State.IN_DOUBT, False, HOST_LOST)
     ]
     (again,) = lease(kept.ledger).messages
     assert again.id == dead.messages[0].id
@@ -530,7 +530,7 @@ def test_a_mail_that_kills_its_worker_is_leased_alone_and_in_the_end_declared_in
     assert batches == [4, 4, 1, 1, 1, 1, 1]
     found = one(kept.ledger, poison.id)
     assert (found.state, found.text, found.attempts) == (State.INVALID, KILLED_ITS_WORKER, 0)
-    assert [event.text for event in found.history] == [LEASE_ENDED] * 3 + [KILLED_ITS_WORKER]
+    assert [event.text for event in found.history] == [HOST_LOST] * 3 + [KILLED_ITS_WORKER]
     assert states(kept.ledger) == {State.INVALID: 1, State.SENT: 3}
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from dispatcher.delivery import TRANSITIONS, Lane, Lease, Selector, State
+from dispatcher.delivery import TRANSITIONS, Lane, Lease, Selector, Settlement, State
 from dispatcher.interfaces import Ledger
 from dispatcher.mail import Receipt
 from dispatcher.records import Pause
@@ -20,6 +20,7 @@ from tests.ledgers import ANNA, Balance, InMemory, InSql, Kept, accepted, lease,
 LANES = st.sampled_from(list(Lane))
 ADDRESSES = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4, unique=True)
 RELAYS = ["a", "b"]
+OWNERS = ["folder/1", "folder/2"]
 SUBJECTS = st.sampled_from([("relay", "a"), ("relay", "b"), ("lane", "bulk")])
 RESULTS = st.sampled_from([*sorted(TRANSITIONS[State.LEASED]), *State])  # mostly what a worker may say
 
@@ -73,7 +74,8 @@ class LedgerMachine(RuleBasedStateMachine):
         held = self._open()
         assert ("lane", lane.value) not in held
         due = self.ledger.due(lane, 1, avoid)
-        leased = lease(self.ledger, lane, limit=limit, seconds=30.0, avoid=avoid)
+        owner = OWNERS[len(self.leases) % len(OWNERS)]
+        leased = lease(self.ledger, lane, limit=limit, seconds=30.0, owner=owner, avoid=avoid)
         assert len(leased.messages) <= limit
         assert due or not leased.messages
         assert not {each.relay for each in leased.messages} & {*avoid, *(name for _, name in held)}
@@ -81,25 +83,44 @@ class LedgerMachine(RuleBasedStateMachine):
             self.leases.append(leased)
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), results=st.lists(RESULTS, min_size=1, max_size=8), due_in=st.sampled_from([0.0, 60.0]))
-    def settle(self, data: st.DataObject, results: list[State], due_in: float) -> None:
+    @rule(
+        data=st.data(),
+        results=st.lists(RESULTS, min_size=1, max_size=8),
+        due_in=st.sampled_from([0.0, 60.0]),
+        crashed=st.booleans(),
+    )
+    def settle(self, data: st.DataObject, results: list[State], due_in: float, crashed: bool) -> None:
         leased = data.draw(st.sampled_from(self.leases[-3:]))
         count = sum(len(each.deliveries) for each in leased.messages)
         settlements = [
-            settlement(leased, state, nth, due_in=due_in, attempted=state is not State.QUEUED)
+            settlement(leased, state, nth, due_in=due_in, attempted=state is not State.QUEUED, crashed=crashed)
             for nth, state in enumerate(results[:count])
         ]
         assert self.ledger.settle(leased.token, settlements) <= len(settlements)
+
+    @precondition(lambda self: self.leases)
+    @rule(owner=st.sampled_from(OWNERS), begun=st.integers(0, 3), known=st.booleans())
+    def replay(self, owner: str, begun: int, known: bool) -> None:
+        """A process is dead: what it had begun is in doubt or known, the rest goes back. It holds nothing then."""
+        for held in self.ledger.held(owner):
+            policies = [each.if_in_doubt for each in held.messages for _ in each.deliveries]
+            back = [settlement(held, State.QUEUED, n, attempted=False, crashed=True) for n in range(len(policies))]
+            settlements = [_replayed(held, n, policy, known) for n, policy in enumerate(policies[:begun])]
+            settlements += back[begun:]
+            assert self.ledger.settle(held.token, settlements) == len(policies)
+            assert self.ledger.settle(held.token, settlements) == 0  # a second replay changes nothing
+        assert self.ledger.held(owner) == []
 
     @rule(seconds=st.sampled_from([1.0, 31.0, 400.0]))
     def wait(self, seconds: float) -> None:
         self.kept.age(seconds)
 
-    @rule()
-    def reclaim(self) -> None:
-        before = self._count(State.LEASED)
-        ended = self.ledger.reclaim()
+    @rule(living=st.sets(st.sampled_from(OWNERS)), grace=st.sampled_from([0.0, 60.0]))
+    def reclaim(self, living: set[str], grace: float) -> None:
+        before, kept = self._count(State.LEASED), [self._held(owner) for owner in sorted(living)]
+        ended = self.ledger.reclaim(living, grace)
         assert before - self._count(State.LEASED) == ended
+        assert [self._held(owner) for owner in sorted(living)] == kept
 
     @rule(
         state=st.sampled_from([State.CANCELLED, State.QUEUED, State.SENT, State.BOUNCED]), name=st.sampled_from("abc")
@@ -143,6 +164,11 @@ class LedgerMachine(RuleBasedStateMachine):
             half_open.discard(relay)
         assert (self._open(), self._half_open()) == (held, half_open)
 
+    @rule()
+    def look_who_holds_what(self) -> None:
+        held = [number for owner in OWNERS for numbers in self._held(owner).values() for number in numbers]
+        assert len(held) == len(set(held)) == self._count(State.LEASED)
+
     @invariant()
     def it_balances(self) -> None:
         assert Balance.of(self.ledger) == Balance(self.expected, self.expected)
@@ -173,6 +199,11 @@ class LedgerMachine(RuleBasedStateMachine):
             nth = [d.id for each in mine.messages for d in each.deliveries].index(number)
             assert self.ledger.settle(token, [settlement(mine, State.SENT, nth)]) == 0
 
+    def _held(self, owner: str) -> dict[str, list[int]]:
+        """The deliveries of an owner's leases, by token."""
+        leases = self.ledger.held(owner)
+        return {lease.token: [to.id for each in lease.messages for to in each.deliveries] for lease in leases}
+
     def _open(self) -> dict[tuple[str, str], Pause]:
         return {(pause.kind, pause.name): pause for pause in self.ledger.pauses() if not pause.half_open}
 
@@ -183,6 +214,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _count(self, state: State) -> int:
         return sum(count for (_, each), count in self.ledger.totals().states.items() if each is state)
+
+
+def _replayed(held: Lease, nth: int, policy: str, known: bool) -> Settlement:
+    """What becomes of a message that was begun by a process that is dead."""
+    if known:
+        return settlement(held, State.SENT, nth)
+    state = State.IN_DOUBT if policy == "hold" else State.QUEUED
+    return settlement(held, state, nth, crashed=True, in_doubt=True)
 
 
 SETTINGS: dict[str, Any] = {"stateful_step_count": 40, "deadline": None, "suppress_health_check": list(HealthCheck)}

@@ -59,7 +59,7 @@ def stack(tmp_path: Path, record: Path, own_postgres: Postgres) -> Iterator[Stac
             "DISPATCHER_RELAY_URL": url,
             "DISPATCHER_LEDGER_URL": own_postgres.url,
         }
-        stack = Stack(environment)
+        stack = Stack(environment, "--no-flower")
         assert stack.run("db", "upgrade").returncode == 0
         with stack:
             yield stack

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(folder: Path) -> Iterator[Stack]:
     with sink_process(folder / "sink.jsonl") as url:
         environment = {"DISPATCHER_DATA_DIR": str(folder / "var"), "DISPATCHER_RELAY_URL": url}
-        with Stack(environment) as stack:
+        with Stack(environment, "--no-flower") as stack:
             yield stack
 
 

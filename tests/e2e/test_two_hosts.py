@@ -52,7 +52,7 @@ def test_two_servers_send_what_others_published_and_accepted(tmp_path: Path, pos
         def host(name: str, **more: str) -> Stack:
             shared = {"BROKER_URL": redis_url, "LEDGER_URL": postgres_url, "RELAY_URL": url, "FROM": "erp@example.com"}
             own = {"DATA_DIR": str(tmp_path / name), "DELIVERY__BATCH_SIZE": "10", **more}
-            return Stack({f"DISPATCHER_{key}": value for key, value in {**shared, **own}.items()})
+            return Stack({f"DISPATCHER_{key}": value for key, value in {**shared, **own}.items()}, "--no-flower")
 
         publisher = host("third", TEMPLATES_DIR=str(tmp_path / "third-templates"))
         producer = host("fourth")

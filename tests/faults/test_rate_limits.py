@@ -55,7 +55,7 @@ def run(redis: Redis, folder: Path, seconds: float, meanwhile: Callable[[Path], 
             "DISPATCHER_RELAYS__MAIN__RATE": json.dumps(RATE),
             "DISPATCHER_DELIVERY__PROCESSES__BULK": str(PROCESSES),
         }
-        with Stack(environment) as stack:
+        with Stack(environment, "--no-flower") as stack:
             mail = '{"to": ["buyer%d@example.com"], "subject": "Hello", "text": "Hello", "lane": "bulk"}'
             done = stack.run("submit", "-", stdin="\n".join(mail % n for n in range(int(seconds * 500 / 60) + 600)))
             assert done.returncode == 0, done.stderr

@@ -40,7 +40,7 @@ def test_thousands_of_entries_with_the_intake_worker_killed_twice_arrive_once_ea
     record = tmp_path / "sink.jsonl"
     with (
         sink_process(record) as url,
-        Stack({"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url}) as stack,
+        Stack({"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url}, "--no-flower") as stack,
         Redis.from_url(stack.run("broker-url").stdout.strip()) as redis,
     ):
         entries = hand_over(redis)

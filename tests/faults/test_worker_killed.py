@@ -1,56 +1,64 @@
-"""A worker's child and its parent are killed in the middle of a run: nothing is lost, doubles are bounded."""
+"""Workers are killed at random in the middle of a run, child, parent and whole: for each process that died at most the
+message of its one connection is in doubt, nothing is lost, and nothing is there twice that was not in doubt."""
 
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
+import random
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
 
 import pytest
 
-from dispatcher.adapters.stack import Stack
-from tests import orders
-from tests.processes import children, kill, member, sink_process
+from tests.faults.rig.arming import PATIENT, sender
+from tests.faults.world import KINDS, World, make_world
+from tests.processes import children, kill
 from tests.sizes import sized
-from tests.waiting import wait_for
 
-COUNT, BATCH = sized(2500, 5000), 100
-TIMES = {
-    "DISPATCHER_DELIVERY__LEASE_SECONDS": "20",
-    "DISPATCHER_DELIVERY__TASK_SECONDS": "15",
-    "DISPATCHER_DELIVERY__BATCH_SECONDS": "5",
-    "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__CONNECT": "5",
-    "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__COMMAND": "5",
-    "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__FINAL": "5",
-    "DISPATCHER_DELIVERY__PROCESSES__TRANSACTIONAL": "2",
-}
+COUNT, KILLS, PROCESSES = sized(300, 6000), sized(3, 20), 3
+FINAL_SECONDS = 0.05  # so that a body is nearly always in flight
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(240, 3600))]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_killed_child_and_a_killed_parent_lose_nothing(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+@pytest.fixture(scope="module", params=KINDS)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with make_world(
+        request.param,
+        tmp_path_factory.mktemp("killed"),
+        final_seconds=FINAL_SECONDS,
+        **PATIENT | {"DISPATCHER_DELIVERY__PROCESSES__TRANSACTIONAL": str(PROCESSES)},
+    ) as made:
+        yield made
+
+
+def kill_child(world: World) -> int:
+    """As the kernel does when memory runs out. Returns how many that may have been sending died."""
+    kill(random.choice(children(sender(world))))
+    return 1
+
+
+def kill_parent(world: World) -> int:
+    """Its children end by themselves, between two mails."""
+    kill(sender(world))
+    return 0
+
+
+def kill_whole(world: World) -> int:
+    parent = sender(world)
+    found = children(parent)
+    for pid in (parent, *found):
+        kill(pid)
+    return len(found)
+
+
+def test_what_dies_leaves_at_most_its_open_connections_in_doubt(
+    world: World, record_property: Callable[[str, object], None]
 ) -> None:
-    lines, record = tmp_path / "orders.jsonl", tmp_path / "sink.jsonl"
-    orders.write(lines, COUNT)
-    with sink_process(record) as url:
-        environment = {"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url, **TIMES}
-        with Stack(environment) as stack:
-            submit = subprocess.Popen(
-                [*stack.command, "submit", str(lines)],
-                env=stack.environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            wait_for(lambda: len(orders.read(record)) >= COUNT // 6, 60)
-            kill(children(member(stack, "mail.transactional"))[0])
-            wait_for(lambda: len(orders.read(record)) >= COUNT // 2, 60)
-            kill(member(stack, "mail.transactional"))
-            at_the_kill = len(orders.read(record))
-            assert at_the_kill < COUNT  # else nothing was interrupted
-            assert submit.wait(120) == 0
-            idle = stack.run("wait", "--idle", "--timeout", "150")
-            assert idle.returncode == 0, idle.stderr
-            assert stack.json("status")["states"] == {"sent": COUNT}
-            received = orders.read(record)
-    # Two processes died with a batch each, and the parent's other child ends by itself.
-    orders.check(received, COUNT, doubles=3 * BATCH)
-    record_property("doubled", len(received) - COUNT)
+    before, died = world.taken(), 0
+    strikes = cycle((kill_child, kill_parent, kill_whole))
+    with world.submitting(COUNT):
+        for strike in islice(strikes, KILLS):
+            world.flows(random.randint(10, COUNT // (2 * KILLS)))
+            died += strike(world)
+        assert world.taken() - before < COUNT, "everything was sent before anything could go wrong"
+    world.settle(sized(120, 600))
+    proof = world.prove(in_doubt_events=died, doubled=died)
+    record_property("in_doubt", proof["in_doubt_events"])
+    record_property("doubled", proof["doubled"])

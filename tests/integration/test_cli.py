@@ -37,7 +37,7 @@ def test_every_command_of_the_contract_is_there() -> None:
     groups = {"messages": "list show cancel retry resolve export", "rejects": "list show resubmit drop"}
     groups |= {"templates": "list check preview publish versions", "relays": "list test", "db": "upgrade"}
     expected = {(group, name) for group, names in groups.items() for name in names.split()}
-    alone = "demo up send submit status wait pause resume acts doctor broker-url sink"
+    alone = "demo up send submit status verify wait pause resume acts doctor broker-url sink"
     expected |= {(name,) for name in alone.split()}
     assert expected <= set(commands())
 
@@ -338,7 +338,7 @@ def test_what_changes_something_says_how_many_and_who(cli: Cli) -> None:
     again = cli("messages", "retry", "0", "--yes", "--json")
     assert json.loads(again.stdout) == {"expected": 1, "changed": 1, "wiped": 0}
     assert cli.json("status")["states"] == {"queued": 1, "cancelled": 2}
-    assert cli("messages", "resolve", "1", "--as", "sent", "--yes").returncode == 1  # nothing is in doubt
+    assert cli("messages", "resolve", "1", "--sent", "--yes").returncode == 1  # nothing is in doubt
 
 
 def test_a_change_of_everything_by_oversight_is_refused(cli: Cli) -> None:

@@ -7,17 +7,19 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis as Client
 
 from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.redis_health import hazards
+from dispatcher.adapters.sql.inspecting import inspect_server
 from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.adapters.stack import Stack
 from dispatcher.cli import doctor
 from dispatcher.cli.doctor import findings
-from dispatcher.cli.doctor.host import remote
+from dispatcher.cli.doctor.ledger import replication
 from dispatcher.delivery import Actor
 from tests.commands import Cli, cli, zygote
 from tests.ledgers import InSql, accepted, add
@@ -143,6 +145,61 @@ def test_a_postgresql_with_few_connections_and_without_autovacuum_is_told(cli: C
         server.close()
 
 
+@pytest.fixture
+def followed() -> Iterator[Postgres]:
+    server = Postgres("synchronous_commit=on")
+    yield server
+    server.close()
+
+
+@pytest.mark.server
+def test_a_failover_that_would_forget_mail_is_told(cli: Cli, followed: Postgres) -> None:
+    url = followed.create()
+    here = {"DISPATCHER_LEDGER_URL": url}
+    assert cli("db", "upgrade", **here).returncode == 0
+    admin = SqlLedger(url)._database._connected().execution_options(isolation_level="AUTOCOMMIT")
+    standby: Standby | None = None
+
+    def ask(words: str) -> Any:
+        with admin.connect() as connection:
+            return connection.exec_driver_sql(words).scalar_one()
+
+    def wait_for_standbys(names: str) -> None:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        ask("SELECT pg_reload_conf()")
+
+    def said(options: str = "") -> tuple[str, str, str]:
+        found = replication(inspect_server(url + options))
+        return found.level, found.found, found.advice.partition(" if ")[0]
+
+    try:
+        assert said() == ("ok", "no standby server is attached", "")
+        with admin.connect() as connection:
+            connection.exec_driver_sql("CREATE ROLE plain; GRANT SELECT ON ALL TABLES IN SCHEMA public TO plain")
+        standby = Standby(followed)
+        wait_for(lambda: ask("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == 1)
+        forgets = "1 standby server, and commits wait for none: a failover forgets what was not sent over yet"
+        assert told(cli, **here)["replication"]["found"] == forgets
+        assert said() == ("warn", forgets, "set synchronous_standby_names")
+
+        wait_for_standbys("*")
+        wait_for(lambda: ask("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1)
+        well = ("ok", "1 standby server; commits wait for *", "")
+        assert said() == well
+        assert said("?options=-csynchronous_commit%3Dlocal") == ("warn", forgets, "set synchronous_commit = on")
+        assert said("?options=-crole%3Dplain") == well  # it sees that there is one, and no more
+
+        standby.stop()
+        wait_for(lambda: ask("SELECT count(*) FROM pg_stat_replication") == 0)
+        assert said()[:2] == ("fail", "commits wait for *, which is not attached")
+    finally:
+        wait_for_standbys("")  # or the server would wait for it to its end
+        admin.dispose()
+        if standby is not None:
+            standby.close()
+
+
 @pytest.mark.server
 def test_a_postgresql_that_is_a_standby_is_told_and_refuses_mail_in_one_line(cli: Cli, own_postgres: Postgres) -> None:
     url = own_postgres.create()
@@ -245,20 +302,6 @@ def test_a_data_folder_that_others_can_enter_is_told(cli: Cli) -> None:
     told(cli)
     (cli.folder / "var").chmod(0o755)
     assert told(cli)["data folder"]["advice"] == f"chmod 700 {cli.folder / 'var'}"
-
-
-def test_a_folder_on_a_network_file_system_is_known(tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(
-        "/dev/vda / ext4 rw 0 0\nnas:/x /srv/my\\040mail nfs4 rw 0 0\n//nas/y /srv/y cifs rw 0 0\n"
-        "sshfs /home/ann/far fuse.sshfs rw 0 0\n/dev/vdb /srv/y/local xfs rw 0 0\noverlay /var overlay rw 0 0\n"
-    )
-    assert remote(Path("/srv/my mail/var"), mounts) == "nfs4"
-    assert remote(Path("/srv/y/var"), mounts) == "cifs"
-    assert remote(Path("/home/ann/far"), mounts) == "fuse.sshfs"
-    for local in ("/srv/y/local/var", "/srv/my mailbox", "/var/lib", "/"):
-        assert remote(Path(local), mounts) is None
-    assert remote(Path("/srv/y"), tmp_path / "none") is None
 
 
 def test_secrets_that_everybody_can_read_are_told(cli: Cli) -> None:

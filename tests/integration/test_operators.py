@@ -36,6 +36,47 @@ def opened(cli: Cli) -> SqlLedger:
     return SqlLedger(f"sqlite:///{cli.folder / 'var' / 'ledger.db'}")
 
 
+# -- what is in doubt
+
+
+@pytest.mark.parametrize(
+    ("flag", "state", "verb"),
+    [
+        ("--sent", State.SENT, "count as sent"),
+        ("--bounced", State.BOUNCED, "count as bounced"),
+        ("--resend", State.QUEUED, "be sent again"),
+        ("--drop", State.CANCELLED, "be given up"),
+    ],
+)
+def test_a_person_says_what_became_of_what_is_in_doubt(cli: Cli, flag: str, state: State, verb: str) -> None:
+    cli("submit", cli.lines(*({**ORDER, "if_in_doubt": "hold", "idempotency_key": key} for key in "ab")))
+    ledger = opened(cli)
+    leased = lease(ledger)
+    settle(ledger, leased, State.IN_DOUBT)
+    assert {record["state"] for record in cli.json("messages", "list", "--state", "in_doubt")} == {"in_doubt"}
+    done = cli("messages", "resolve", "a", flag, "--reason", "in the log", "--yes")
+    assert (done.returncode, done.stdout) == (0, "1 delivery changed\n")
+    assert done.stderr.startswith(f"dispatcher: 1 delivery will {verb}")
+    (shown,) = cli.json("messages", "show", "a")
+    assert (shown["state"], shown["history"][-1]["text"]) == (state.value, "in the log")
+    assert [record["state"] for record in cli.json("messages", "list", "b")] == ["in_doubt"]
+    (act,) = cli.json("acts")
+    assert (act["act"], act["subject"]) == ("resolve", f"a state=in_doubt as {state.value}")
+    ledger.close()
+
+
+@pytest.mark.parametrize("flags", [(), ("--sent", "--resend"), ("--drop", "--bounced")])
+def test_exactly_one_thing_becomes_of_what_is_in_doubt(cli: Cli, flags: tuple[str, ...]) -> None:
+    cli("submit", cli.lines({**ORDER, "if_in_doubt": "hold", "idempotency_key": "a"}))
+    ledger = opened(cli)
+    settle(ledger, lease(ledger), State.IN_DOUBT)
+    ledger.close()
+    done = cli("messages", "resolve", "a", *flags, "--yes")
+    assert done.returncode == 2
+    assert all(f"--{name}" in done.stderr for name in ("sent", "bounced", "resend", "drop"))
+    assert cli.json("status")["states"] == {"in_doubt": 1}
+
+
 # -- pause and resume
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.adapters.smtp import SmtpTransport
 from dispatcher.errors import ConnectFailed, TransportError
 from dispatcher.mail import Message
+from dispatcher.memory import MemoryJournal
 from dispatcher.relay import Relay
 from dispatcher.reply import NoReply, Phase
 from tests.servers import free_port, require, wait_until

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.adapters.smtp import SmtpTransport
 from dispatcher.errors import ConnectFailed, LimitReached
-from dispatcher.memory import MemoryLimiter
+from dispatcher.memory import MemoryJournal, MemoryLimiter
 from dispatcher.rate import Usage
 from dispatcher.reply import NoReply, Reply
 from tests.limits import rate

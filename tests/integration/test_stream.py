@@ -13,7 +13,6 @@ import pytest
 from redis import Redis as Client
 from redis.exceptions import OutOfMemoryError
 
-from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.stream import GROUP, KEY, Stream, waiting
 from dispatcher.adapters.stream_door import StreamDoor
@@ -22,7 +21,7 @@ from dispatcher.delivery import Selector
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.errors import LedgerUnavailable, SubmissionError
 from dispatcher.handed import Handed
-from dispatcher.memory import MemoryBlobs, MemoryLimiter
+from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLimiter
 from dispatcher.policy import Policy
 from dispatcher.records import Reject
 from dispatcher.testing import MemoryQueue, MemoryTransport
@@ -61,7 +60,7 @@ class Place:
             attach=self.attach,
             transports={"main": MemoryTransport("main")},
             limiter=MemoryLimiter(),
-            journal=MemoryJournal(),
+            journals=MemoryJournals(),
             policy=Policy(sender="shop@example.com"),
         )
 

@@ -3,12 +3,11 @@
 import threading
 from collections.abc import Sequence
 
-from dispatcher.adapters.journal import MemoryJournal
 from dispatcher.delivery import Settlement, State
 from dispatcher.dispatcher import SystemClock
 from dispatcher.errors import LedgerUnavailable
 from dispatcher.events import Event, LedgerAway
-from dispatcher.memory import MemoryLedger
+from dispatcher.memory import MemoryJournal, MemoryLedger
 from dispatcher.settler import GROUP, Settler
 from tests.waiting import wait_for
 

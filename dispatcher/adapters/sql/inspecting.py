@@ -15,8 +15,16 @@ from dispatcher.errors import LedgerUnavailable
 KNOWN_SCHEMA = SCHEMA
 _SETTINGS = (
     *("server_version", "server_version_num", "fsync", "synchronous_commit", "autovacuum"),
-    *("max_connections", "superuser_reserved_connections"),
+    *("max_connections", "superuser_reserved_connections", "synchronous_standby_names"),
 )
+# Whoever is no administrator sees how many there are, and of each nothing but NULL. Neither a backup that is being made
+# nor a reader of single tables could take over.
+_STANDBYS = """
+    SELECT count(*) FILTER (WHERE state IS DISTINCT FROM 'backup' AND slot_type IS DISTINCT FROM 'logical') AS attached,
+           count(*) FILTER (WHERE state IS NULL) AS hidden,
+           count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS waited
+    FROM pg_stat_replication LEFT JOIN pg_replication_slots ON active_pid = pid
+"""
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock
 
 
@@ -30,10 +38,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """A PostgreSQL: its ``version`` in its own words, its ``settings``, and its ``connections`` now."""
+    """A PostgreSQL: its ``version`` in its own words, its ``settings``, and its ``connections`` now.
+
+    ``standbys`` follow it, and commits wait for ``waited`` of them (None: not ours to see).
+    """
 
     settings: dict[str, str]
     connections: int
+    standbys: int
+    waited: int | None
 
     @property
     def version(self) -> str:
@@ -80,9 +93,12 @@ def inspect_server(url: str) -> ServerFacts:
         with database.reading() as tx:
             settings = {name: tx.execute(text("SELECT current_setting(:name)"), {"name": name}) for name in _SETTINGS}
             busy = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            standbys = tx.execute(text(_STANDBYS)).one()
             return ServerFacts(
                 settings={name: str(found.scalar_one()) for name, found in settings.items()},
                 connections=int(tx.execute(busy).scalar_one()),
+                standbys=int(standbys.attached),
+                waited=None if standbys.hidden else int(standbys.waited),
             )
     finally:
         database.close()

@@ -1,4 +1,4 @@
-"""Taking work: a batch of due messages for one worker, and the end of leases whose worker is gone.
+"""Taking work: a batch of due messages for one worker, what it holds, and the end of leases whose host is lost.
 
 A message row is locked before its deliveries are read, and whoever finds it locked passes on (PostgreSQL; a SQLite
 writer is alone anyway). So all recipients of a message go together, and a lease waits for nobody.
@@ -8,7 +8,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, Select, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text, update
 
 from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
@@ -18,8 +18,8 @@ from dispatcher.delivery import WAITING as WAITING_STATES
 from dispatcher.delivery import Lane, Lease, LeasedDelivery, LeasedMessage, State
 from dispatcher.ids import message_id
 from dispatcher.ledger import (
+    HOST_LOST,
     KILLED_ITS_WORKER,
-    LEASE_ENDED,
     LIFETIME_USED_UP,
     reclaimed,
     together,
@@ -168,8 +168,26 @@ def _view(submission: AnyRow, rows: list[AnyRow]) -> LeasedMessage:
     )
 
 
-def reclaim(tx: Transaction) -> int:
+def held(tx: Transaction, owner: str) -> list[Lease]:
+    """See interfaces.Ledger.held."""
+    query = (
+        select(*VIEW, deliveries.c.token, deliveries.c.lease_until)
+        .join(messages, messages.c.id == deliveries.c.message_id)
+        .where(_IN_LEASE_INDEX, deliveries.c.owner == owner)
+        .order_by(deliveries.c.id)
+    )
+    by_token: defaultdict[str, list[AnyRow]] = defaultdict(list)
+    for row in tx.execute(query):
+        by_token[row.token].append(row)
+    return [
+        Lease(token, rows[0].lease_until, views(tx, rows, list(dict.fromkeys(row.message_id for row in rows))), tx.now)
+        for token, rows in by_token.items()
+    ]
+
+
+def reclaim(tx: Transaction, living: Collection[str], grace: float) -> int:
     """See interfaces.Ledger.reclaim."""
+    foreign = or_(deliveries.c.owner.is_(None), deliveries.c.owner.not_in(sorted(living)))
     query = (
         select(
             deliveries.c.id,
@@ -179,7 +197,7 @@ def reclaim(tx: Transaction) -> int:
             submissions.c.if_in_doubt,
         )
         .join(submissions, submissions.c.id == deliveries.c.submission_id)
-        .where(_IN_LEASE_INDEX, deliveries.c.lease_until < tx.now)
+        .where(_IN_LEASE_INDEX, deliveries.c.lease_until < tx.now - grace, *([foreign] if living else []))
         .order_by(deliveries.c.lease_until)
         .limit(_AT_ONCE)
         .with_for_update(of=deliveries, skip_locked=True)
@@ -195,8 +213,8 @@ def _end(tx: Transaction, rows: Sequence[AnyRow]) -> None:
     going: defaultdict[State, list[AnyRow]] = defaultdict(list)
     for row in rows:
         going[reclaimed(row.if_in_doubt, row.crashes + 1)].append(row)
-    unknown = timeline.last(State.IN_DOUBT, tx.now, text=LEASE_ENDED)
-    hopeless = timeline.last(State.INVALID, tx.now, text=KILLED_ITS_WORKER)
+    unknown = timeline.last(State.IN_DOUBT, tx.now, text=HOST_LOST)
+    hopeless = timeline.last(State.IN_DOUBT, tx.now, text=KILLED_ITS_WORKER)  # nor does anybody know of this one
     crashes = deliveries.c.crashes + 1
     # The token stays, so that a reply which its worker still knows is taken, as long as nobody has leased it again.
     kept = {"token": deliveries.c.token, "crashes": crashes}

@@ -8,6 +8,7 @@ from dispatcher.adapters.sql import (
     changing,
     leasing,
     pausing,
+    proving,
     publishing,
     reading,
     rejecting,
@@ -21,7 +22,17 @@ from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.ledger import KEY_SECONDS
 from dispatcher.mail import Accepted, Receipt
-from dispatcher.records import Act, DeliveryRecord, Pause, Publication, Reject, Retired, SubmissionRecord, Totals
+from dispatcher.records import (
+    Account,
+    Act,
+    DeliveryRecord,
+    Pause,
+    Publication,
+    Reject,
+    Retired,
+    SubmissionRecord,
+    Totals,
+)
 from dispatcher.retention import Retention
 from dispatcher.template import TemplateVersion
 
@@ -88,9 +99,13 @@ class SqlLedger:
         with self._database.writing() as tx:
             return settling.settle(tx, token, settlements)
 
-    def reclaim(self) -> int:
+    def held(self, owner: str) -> list[Lease]:
+        with self._database.reading() as tx:
+            return leasing.held(tx, owner)
+
+    def reclaim(self, living: Collection[str] = (), grace: float = 0.0) -> int:
         with self._database.writing() as tx:
-            return leasing.reclaim(tx)
+            return leasing.reclaim(tx, living, grace)
 
     def due(self, lane: Lane, limit: int, avoid: Collection[str | None] = ()) -> int:
         with self._database.reading() as tx:
@@ -125,6 +140,13 @@ class SqlLedger:
     def pauses(self) -> list[Pause]:
         with self._database.reading() as tx:
             return pausing.standing(tx)
+
+    def unbalanced(self) -> list[tuple[str, int, int]]:
+        with self._database.reading() as tx:
+            return proving.unbalanced(tx)
+
+    def accounts(self) -> Iterator[Account]:
+        return proving.accounts(self._database)
 
     def totals(self) -> Totals:
         with self._database.reading() as tx:

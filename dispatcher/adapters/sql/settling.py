@@ -9,7 +9,7 @@ from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
 from dispatcher.adapters.sql.schema import deliveries, messages
 from dispatcher.delivery import SETTLED, WAITING, Settlement, State
-from dispatcher.ledger import replaces, settled_as
+from dispatcher.ledger import crashed_with, keeps_token, noted, replaces, settled_as
 
 _SETTLE = update(deliveries).where(deliveries.c.id == bindparam("number"))
 _BUILT = update(messages).where(messages.c.id == bindparam("number"), messages.c.sha256.is_(None))
@@ -20,8 +20,10 @@ _OWNED = (
         deliveries.c.state,
         deliveries.c.due_at,
         deliveries.c.attempts,
+        deliveries.c.crashes,
         deliveries.c.last_state,
         deliveries.c.last_attempted,
+        deliveries.c.text,
         deliveries.c.actor,
         messages.c.sha256,
         messages.c.secrets.is_not(None).label("secretive"),
@@ -39,7 +41,7 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> in
     pairs: list[tuple[AnyRow, Settlement, State]] = []
     for settlement in settlements:
         row = owned.pop(settlement.delivery, None)  # the first word on a delivery counts
-        state = settled_as(State(row.state), settlement.state) if row else None
+        state = _led_to(row, settlement) if row else None
         if row is not None and state is not None:
             pairs.append((row, settlement, state))
     timeline.make_room(tx, [row for row, settled, _ in pairs if not _replaced(row, settled)])
@@ -57,26 +59,36 @@ def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, AnyRow]
     return found
 
 
+def _led_to(row: AnyRow, settlement: Settlement) -> State | None:
+    return settled_as(State(row.state), settlement, _crashes(row, settlement))
+
+
+def _crashes(row: AnyRow, settlement: Settlement) -> int:
+    return crashed_with(State(row.state), row.crashes, settlement)
+
+
 def _replaced(row: AnyRow, settlement: Settlement) -> bool:
-    return replaces(settlement, row.last_state, row.last_attempted, row.actor)
+    return replaces(settlement, row.last_state, row.last_attempted, row.actor, row.text)
 
 
 def _values(tx: Transaction, token: str, row: AnyRow, settlement: Settlement, state: State) -> dict[str, Any]:
     # An attempt that left the delivery in doubt was counted then; the late reply belongs to the same one.
-    counted = row.state == State.IN_DOUBT and row.last_attempted
+    counted = row.state != State.LEASED and row.last_state == State.IN_DOUBT and row.last_attempted
+    said, text = noted(settlement, state)
     return {
         "number": row.id,
         "state": state.value,
         "due_at": tx.now + settlement.due_in if state in WAITING else row.due_at,
         "changed_at": tx.now,
         "attempts": row.attempts + (settlement.attempted and not counted),
-        "token": token if state is State.IN_DOUBT else None,
+        "crashes": _crashes(row, settlement),
+        "token": token if keeps_token(settlement, state) else None,
         "lease_until": None,
         "owner": None,
         **timeline.last(
-            settlement.state,
+            said,
             tx.now if settlement.at is None else settlement.at,
-            text=settlement.text,
+            text=text,
             attempted=settlement.attempted,
             relay=settlement.relay,
             phase=settlement.phase,

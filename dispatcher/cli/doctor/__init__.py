@@ -8,7 +8,7 @@ import typer
 from dispatcher.cli.doctor.attachments import attachments
 from dispatcher.cli.doctor.broker import broker
 from dispatcher.cli.doctor.finding import FAIL, OK, WARN, Finding
-from dispatcher.cli.doctor.host import data_folder, settings
+from dispatcher.cli.doctor.host import data_folder, journals, settings
 from dispatcher.cli.doctor.ledger import ledger
 from dispatcher.cli.doctor.relays import relays
 from dispatcher.cli.doctor.templates import templates
@@ -25,6 +25,7 @@ __all__ = ["FAIL", "OK", "WARN", "Finding", "doctor"]
 _PARTS: "tuple[tuple[str, Callable[[Settings], Iterator[Finding]], str], ...]" = (
     ("settings", settings, "correct it in dispatcher.toml or the environment"),
     ("data folder", data_folder, "make it writable, or name another one in DISPATCHER_DATA_DIR"),
+    ("journals", journals, "name a folder on a local disk in DISPATCHER_DATA_DIR"),
     ("ledger", ledger, "see DISPATCHER_LEDGER_URL; `dispatcher db upgrade` makes or migrates the tables"),
     ("broker", broker, "see DISPATCHER_BROKER_URL"),
     ("templates", templates, "see DISPATCHER_TEMPLATES_DIR"),
@@ -36,8 +37,8 @@ _PARTS: "tuple[tuple[str, Callable[[Settings], Iterator[Finding]], str], ...]" =
 def doctor(as_json: Json = False) -> None:
     """Check every part, and say what to do.
 
-    Settings, data folder, ledger, clocks, beat, broker, workers, templates, relays and attachments. Each line is ok,
-    warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
+    Settings, data folder, journals, ledger, clocks, beat, broker, workers, templates, relays and attachments. Each line
+    is ok, warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
     """
     found = list(findings())
     if as_json:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatcher.cli.doctor.finding import OK, WARN, Finding
+from dispatcher.cli.doctor.finding import FAIL, OK, WARN, Finding
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings
 
 _FREE_BYTES = 500 * 1024 * 1024
-_MOUNTS = Path("/proc/mounts")
-_REMOTE = re.compile(r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|glusterfs|lustre|beegfs|ocfs2|gfs2?|fuse\..*")
+_STUCK_SECONDS = 10.0
 _SECRET = re.compile(r"://[^/\s\"']*:[^/\s\"'@]+@|^\s*\w*(password|secret)\w*\s*=", re.MULTILINE)
 
 
@@ -36,7 +35,8 @@ def settings(settings: "Settings") -> Iterator[Finding]:
 def data_folder(settings: "Settings") -> Iterator[Finding]:
     """It holds the embedded broker, the ledger and the attachments unless these are elsewhere, and what a worker notes
     while it sends: so it must be this host's own, private, and have room."""
-    from dispatcher.adapters.runtime import writable  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.adapters.mounts import network  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.adapters.runtime import writable  # noqa: PLC0415 - as above
 
     writable(settings)
     folder = settings.data_dir.resolve()
@@ -50,20 +50,28 @@ def data_folder(settings: "Settings") -> Iterator[Finding]:
         amiss = True
         advice = "make room before the disk is full"
         yield Finding("data folder", WARN, f"{folder} has {free / 1e6:,.0f} MB left", advice)
-    if kind := remote(folder):
+    if kind := network(folder):
         amiss = True
-        advice = "name a folder on a local disk in DISPATCHER_DATA_DIR, one for each host"
-        yield Finding("data folder", WARN, f"{folder} is on a network file system ({kind})", advice)
+        advice = "name a folder on a local disk in DISPATCHER_DATA_DIR, one for each host: workers do not start here"
+        yield Finding("data folder", FAIL, f"{folder} is on a network file system ({kind})", advice)
     if not amiss:
         yield Finding("data folder", OK, f"{folder}, {free / 1e9:,.0f} GB free")
 
 
-def remote(path: Path, mounts: Path = _MOUNTS) -> str | None:
-    """The kind of the network file system that this is on; None on a local one, or where that cannot be told."""
-    try:
-        lines = [line.split() for line in mounts.read_text("utf-8").splitlines()]
-    except OSError:
-        return None
-    found = {mount.replace("\\040", " "): kind for _, mount, kind, *_ in lines}  # what was mounted last hides the rest
-    kind = next((found[str(folder)] for folder in (path, *path.parents) if str(folder) in found), "")
-    return kind if _REMOTE.fullmatch(kind) else None
+def journals(settings: "Settings") -> Iterator[Finding]:
+    """The journals of this host's workers: those that live, and those whose work waits to be taken up."""
+    from dispatcher.adapters.journals import FileJournals  # noqa: PLC0415 - as above
+
+    found = FileJournals.of(settings.data_dir)
+    living, stuck = found.living(), found.overdue(_STUCK_SECONDS)
+    with found.dead() as dead:
+        left = sum(not each.closed for each in dead)
+    text = f"{len(living)} of processes that run" + (f", {left} of ones that were killed" if left else "")
+    if stuck:
+        advice = "end them: kill -9 " + " ".join(str(each.pid) for each in stuck)
+        yield Finding("journals", FAIL, f"{text}; {len(stuck)} with a lease that is over", advice)
+    elif left and not living:
+        advice = "start a worker on this host: it settles what they had in hand"
+        yield Finding("journals", WARN, text, advice)
+    else:
+        yield Finding("journals", OK, text)

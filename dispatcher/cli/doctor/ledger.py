@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from dispatcher.cli.doctor.broker import hosts
 from dispatcher.cli.doctor.clock import clock
 from dispatcher.cli.doctor.finding import FAIL, OK, WARN, Finding
-from dispatcher.cli.doctor.host import remote
 from dispatcher.cli.opening import opened_ledger
 from dispatcher.cli.output import count, duration
 
@@ -22,6 +21,7 @@ _CHECK_SECONDS = 5.0
 _OLDEST_POSTGRES = 13
 _PER_PROCESS = 3  # connections: the batch, the settler, and one to spare
 _NEARLY = 0.8
+_WAITING = ("on", "remote_write", "remote_apply")  # synchronous_commit: for a standby, if one is named
 
 
 def ledger(settings: "Settings") -> Iterator[Finding]:
@@ -68,6 +68,24 @@ def _server(settings: "Settings") -> Iterator[Finding]:
     server = inspect_server(settings.ledger)
     found = [*_flaws(server), *_room(server, settings)]
     yield from found or [Finding("database", OK, f"PostgreSQL {server.version}, {server.connections} connections")]
+    yield replication(server)
+
+
+def replication(server: "ServerFacts") -> Finding:
+    """Whether a commit is on a second server before it counts: what is not would be forgotten when that one takes
+    over."""
+    names, commit = server.settings["synchronous_standby_names"], server.settings["synchronous_commit"]
+    followed = count(server.standbys, "standby server")
+    if names and commit in _WAITING and server.waited == 0:
+        advice = "start that standby, or correct synchronous_standby_names"
+        return Finding("replication", FAIL, f"commits wait for {names}, which is not attached", advice)
+    if names and commit in _WAITING:
+        return Finding("replication", OK, f"{followed}; commits wait for {names}")
+    if server.standbys:
+        found = f"{followed}, and commits wait for none: a failover forgets what was not sent over yet"
+        wanted = "set synchronous_commit = on" if names else "set synchronous_standby_names"
+        return Finding("replication", WARN, found, f"{wanted} if accepted must mean on two servers")
+    return Finding("replication", OK, "no standby server is attached")
 
 
 def _flaws(server: "ServerFacts") -> Iterator[Finding]:
@@ -98,12 +116,13 @@ def _room(server: "ServerFacts", settings: "Settings") -> Iterator[Finding]:
 
 
 def _file(settings: "Settings") -> Iterator[Finding]:
+    from dispatcher.adapters.mounts import network  # noqa: PLC0415 - --help needs none of it
     from dispatcher.adapters.sql.inspecting import inspect_file  # noqa: PLC0415 - for SQLite only
 
     file = inspect_file(settings.ledger, _CHECK_SECONDS)
     if file.damage:
         yield Finding("ledger file", FAIL, f"{file.path} is damaged: {file.damage}", "restore it from a backup")
-    elif kind := remote(file.path.resolve()):
+    elif kind := network(file.path.resolve()):
         advice = "put it on a local disk, or use PostgreSQL: over the network its locks do not hold"
         yield Finding("ledger file", FAIL, f"{file.path} is on a network file system ({kind})", advice)
     elif file.mode != "wal":

@@ -1,0 +1,175 @@
+"""Python runs this first in every process of a rigged stack: whoever reaches a step that a test has armed is struck.
+
+The folder is the environment's RIG; a step is armed by a file in it (see ``arming``). Without such a file nothing
+happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker. The patches go over a module as soon as
+it is imported, so that the product knows nothing of them.
+"""
+
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import shifted
+
+_RIG = Path(os.environ["RIG"]) if os.environ.get("RIG") else None
+_leased: dict[int, tuple[str, str]] = {}  # by number: its public id, and what is to be done if it is in doubt
+_at: list[int] = []  # the message that the session sends now
+
+
+def reached(step: str, messages: Sequence[int]) -> None:
+    """Die or freeze here, if the step is armed for one of these, and none of them was struck before."""
+    if (how := _claim(step, messages)) is not None:
+        os.kill(os.getpid(), how)
+
+
+def _claim(step: str, messages: Sequence[int]) -> int | None:
+    assert _RIG is not None
+    armed = _RIG / f"armed-{step}"
+    try:
+        order = json.loads(armed.read_text())
+    except FileNotFoundError:
+        return None
+    known = [_leased[each] for each in messages if each in _leased]
+    names = [name for name, _ in known]
+    if not known or any(order["if_in_doubt"] not in ("", policy) for _, policy in known):
+        return None
+    if order["sparing"] and {
+        name for path in _RIG.glob("struck-*") for name in json.loads(path.read_text())["mails"]
+    } & {*names}:
+        return None
+    taken = _RIG / f"taken-{step}-{os.getpid()}"
+    try:
+        armed.rename(taken)
+    except FileNotFoundError:  # another process was quicker
+        return None
+    taken.write_text(json.dumps({"pid": os.getpid(), "mails": names}))
+    taken.rename(_RIG / f"struck-{step}")
+    return int(order["how"])
+
+
+def _struck() -> set[str]:
+    assert _RIG is not None
+    return {name for path in _RIG.glob("struck-*") for name in json.loads(path.read_text())["mails"]}
+
+
+def _in_sql(module: ModuleType) -> None:
+    lease, settle = module.SqlLedger.lease, module.SqlLedger.settle
+
+    def leasing(self: Any, *given: Any, **named: Any) -> Any:
+        found = lease(self, *given, **named)
+        _leased.update({each.id: (each.public_id, each.if_in_doubt) for each in found.messages})
+        if found.messages:
+            reached("after_lease", [each.id for each in found.messages])
+        return found
+
+    def settling(self: Any, token: str, settlements: Any) -> Any:
+        sent = [each.message for each in settlements if each.state == "sent"]
+        reached("before_commit", sent)
+        done = settle(self, token, settlements)
+        reached("after_commit", sent)
+        return done
+
+    module.SqlLedger.lease, module.SqlLedger.settle = leasing, settling
+
+
+def _in_wire(module: ModuleType) -> None:
+    send_body, read = module.Wire.send_body, module.Wire.read
+
+    def sending(self: Any, content: bytes) -> None:
+        reached("after_begin", _at)
+        whole = self._smtp.send
+
+        def halves(data: bytes) -> None:
+            half = len(data) // 2
+            whole(data[:half])
+            reached("mid_data", _at)
+            whole(data[half:])
+
+        self._smtp.send = halves
+        try:
+            send_body(self, content)
+        finally:
+            del self._smtp.send
+        reached("after_dot", _at)
+
+    def reading(self: Any, phase: Any, *given: Any) -> Any:
+        reply = read(self, phase, *given)
+        if phase == "final":
+            reached("heard", _at)
+        return reply
+
+    module.Wire.send_body, module.Wire.read = sending, reading
+
+
+def _in_session(module: ModuleType) -> None:
+    send = module.SmtpSession.send
+
+    def sending(self: Any, message: Any, journal: Any) -> Any:
+        _at[:] = [message.id]
+        outcome = send(self, message, journal)
+        reached("after_250", _at)
+        return outcome
+
+    module.SmtpSession.send = sending
+
+
+def _in_compose(module: ModuleType) -> None:
+    compose = module.compose
+
+    def composing(leased: Any, sources: Any) -> Any:
+        if leased.deliveries[0].rcpt.startswith("poison"):
+            assert _RIG is not None
+            with (_RIG / "poisoned").open("a") as log:
+                log.write(f"{leased.public_id}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compose(leased, sources)
+
+    module.compose = composing
+
+
+def _in_app(module: ModuleType) -> None:
+    assert _RIG is not None
+    if (_RIG / "one-task").exists():
+        module.app.conf.worker_max_tasks_per_child = 1
+
+
+_PATCHES: dict[str, Callable[[ModuleType], None]] = {
+    "dispatcher.adapters.sql.ledger": _in_sql,
+    "dispatcher.adapters.smtp_wire": _in_wire,
+    "dispatcher.adapters.smtp_session": _in_session,
+    "dispatcher.compose": _in_compose,
+    "tasks.app": _in_app,
+}
+
+
+class _Patching(importlib.abc.MetaPathFinder):
+    """Finds what is to be patched as usual, and patches it once it was executed."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        patch = _PATCHES.get(name)
+        found = importlib.machinery.PathFinder.find_spec(name, path) if patch else None
+        if patch is None or found is None or found.loader is None:
+            return None
+        execute: Callable[[ModuleType], None] = found.loader.exec_module
+
+        def executing(module: ModuleType) -> None:
+            execute(module)
+            patch(module)
+
+        found.loader.exec_module = executing  # type: ignore[method-assign]  # of this module's own loader
+        return found
+
+
+if _RIG is not None:
+    sys.meta_path.insert(0, _Patching())
+    for rule in filter(None, os.environ.get("RIG_AHEAD", "").split(",")):
+        queue, _, seconds = rule.partition("=")
+        if queue in sys.orig_argv:
+            shifted.set_ahead(float(seconds))

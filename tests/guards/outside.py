@@ -1,0 +1,132 @@
+"""Guards against what is around a worker: the ledger, the worker's own end, Redis, the relay."""
+
+from tests.guards.guard import Guard
+
+_AWAY, _STOPPED = "tests/faults/test_ledger_away.py::", "tests/faults/test_worker_stopped.py::"
+_BELLS, _LOSS = "tests/faults/test_bells.py::", "tests/faults/test_redis_loss.py::"
+_REDIS, _RELAY = "tests/faults/test_redis_away.py::", "tests/faults/test_relay_away.py::"
+_SQLITE, _POSTGRES = "[sqlite+valkey]", "[postgres+redis]"
+
+LEDGER = (
+    Guard(
+        name="settler-keeps",
+        file="dispatcher/settler.py",
+        old="                    self._keep(group)\n",
+        new="",
+        test=f"{_AWAY}test_replies_wait_while_nothing_can_be_committed{_SQLITE}",
+        why="a known reply is forgotten while the ledger is away",
+    ),
+    Guard(
+        name="known-when-killed",
+        file="dispatcher/adapters/journal.py",
+        old="            self._write(held.page, payload)\n",
+        new="",
+        test=f"{_AWAY}test_what_a_killed_worker_knew_counts_when_the_ledger_is_back{_SQLITE}",
+        why="what it knew is gone: all of it is in doubt",
+    ),
+    Guard(
+        name="strays",
+        file="dispatcher/replay.py",
+        old="            self.end_strays()\n",
+        new="            pass\n",
+        test=f"{_AWAY}test_commits_whose_answers_are_lost_count_once{_POSTGRES}",
+        why="leases that nobody was told of are nobody's for good",
+    ),
+    Guard(
+        name="ledgers-clock",
+        file="dispatcher/batch.py",
+        old="now=now + self._ahead, policy",
+        new="now=now, policy",
+        test="tests/faults/test_clock.py::test_the_clock_of_a_worker_changes_nothing",
+        why="a worker whose clock is wrong ends mails that have time left",
+    ),
+)
+
+WORKER = (
+    Guard(
+        name="drain",
+        file="tasks/lifecycle.py",
+        old="    _draining[0] = 1\n",
+        new="    return\n",
+        test=f"{_STOPPED}test_restarted_again_and_again_it_leaves_nothing_in_doubt{_SQLITE}",
+        why="a worker that is asked to stop goes on with its batch",
+    ),
+)
+
+REDIS = (
+    Guard(
+        name="bells-ring-again",
+        file="dispatcher/sweeper.py",
+        old="        return sum(self._ring_due(lane, avoid) for lane in Lane)\n",
+        new="        return 0\n",
+        test=f"{_LOSS}test_bells_are_lost_and_no_mail_is[sqlite+valkey-flush]",
+        why="mail whose bell was lost waits for the next mail",
+    ),
+    Guard(
+        name="watermark",
+        file="dispatcher/sweeper.py",
+        old="        if depth is None or depth >= WATERMARK // 2:\n            return 0\n",
+        new="        depth = 0\n",
+        test=f"{_BELLS}test_a_backlog_lies_in_the_ledger_and_not_on_redis{_SQLITE}",
+        why="each sweep rings for the whole backlog: Redis fills up with bells",
+    ),
+    Guard(
+        name="leased-once",
+        file="dispatcher/adapters/sql/leasing.py",
+        old="_IS_WAITING = deliveries.c.state.in_(sorted(WAITING_STATES))\n",
+        new="_IS_WAITING = deliveries.c.state.in_(sorted({*WAITING_STATES, State.LEASED}))\n",
+        test=f"{_BELLS}test_the_same_bell_rings_fifty_times{_SQLITE}",
+        why="two bells for a mail send it twice",
+    ),
+    Guard(
+        name="bell-dies",
+        file="dispatcher/sweeper.py",
+        old="        return sum(self._ring_due(lane, avoid) for lane in Lane)\n",
+        new="        return 0\n",
+        test=f"{_BELLS}test_a_bell_dies_between_redis_and_the_worker{_SQLITE}",
+        why="what Redis gave to a worker that died is gone",
+    ),
+    Guard(
+        name="sweep-without-beat",
+        file="dispatcher/sweeper.py",
+        old="        self._sweep_if_nobody_does()\n",
+        new="",
+        test=f"{_BELLS}test_without_a_beat_mail_goes_at_its_time{_SQLITE}",
+        why="beat is a single point: without it nothing is retried, and nothing scheduled is sent",
+    ),
+    Guard(
+        name="bell-is-silent",
+        file="dispatcher/adapters/celery.py",
+        old="+ _SILENT_SECONDS\n            return False\n        return True\n",
+        new="\n            return False\n        return True\n",
+        test=f"{_REDIS}test_a_frozen_redis_holds_up_one_submission_and_no_other{_SQLITE}",
+        why="while Redis is frozen every submission waits for its timeout",
+    ),
+)
+
+RELAY = (
+    Guard(
+        name="relay-is-paused",
+        file="dispatcher/batch.py",
+        old="            trouble = error.reason\n            self._found_ill(relay, ReplyClass.RELAY, trouble)\n",
+        new="            trouble = error.reason\n",
+        test=f"{_RELAY}test_relays_that_are_away_cost_nothing_and_are_used_when_they_are_back",
+        why="every mail that waits tries the relay that is down",
+    ),
+    Guard(
+        name="silence-is-held",
+        file="dispatcher/retry.py",
+        old='        if result.phase is Phase.FINAL and if_in_doubt == "hold":\n',
+        new="        if False:\n",
+        test=f"{_RELAY}test_only_silence_after_the_final_dot_is_in_doubt",
+        why="what was lost after the final dot is sent again, although a person is to decide",
+    ),
+    Guard(
+        name="silence-is-in-doubt",
+        file="dispatcher/verdict.py",
+        old="        in_doubt=isinstance(result, NoReply) and result.phase is Phase.FINAL,\n",
+        new="",
+        test=f"{_RELAY}test_only_silence_after_the_final_dot_is_in_doubt",
+        why="a mail that may be there twice does not say so",
+    ),
+)

@@ -1,0 +1,6 @@
+"""The guards: what keeps the promise, one small patch each."""
+
+from tests.guards.inside import JOURNAL, LEASE, REPLAY
+from tests.guards.outside import LEDGER, REDIS, RELAY, WORKER
+
+GUARDS = (*JOURNAL, *REPLAY, *LEASE, *LEDGER, *WORKER, *REDIS, *RELAY)
