@@ -110,8 +110,9 @@ def swept(producer: Dispatcher) -> float:
 
 def test_without_a_beat_mail_goes_at_its_time(world: World, producer: Dispatcher) -> None:
     with world.asleep("tasks beat"):
+        before = world.taken()
         at = scheduled(world, producer, 20)
-        world.flows(20)
+        wait_for(lambda: world.taken() == before + 20, 60)
     world.settle()
     world.prove(doubled=0, in_doubt_events=0)
     on_time(world, at, 20, LATE)
@@ -120,12 +121,14 @@ def test_without_a_beat_mail_goes_at_its_time(world: World, producer: Dispatcher
 def test_two_beats_are_one_too_many_and_nothing_else(world: World, producer: Dispatcher) -> None:
     schedule = world.folder / "second-beat"
     command = [sys.executable, "-m", "tasks", "beat", "--schedule", str(schedule), "--pidfile", ""]
-    second = subprocess.Popen(command, env=world.stack.environment, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    second = subprocess.Popen(command, env=world.stack.environment, stdout=quiet, stderr=quiet)
     try:
         wait_for(lambda: any(world.folder.glob("second-beat*")), 30)
+        before = world.taken()
         at = scheduled(world, producer, 20)
         submit(world, producer, SHARE)
-        world.flows(SHARE + 20)
+        wait_for(lambda: world.taken() == before + SHARE + 20, 120)
         assert second.poll() is None
     finally:
         second.terminate()

@@ -16,7 +16,7 @@ from tests.faults.world import World
 COUNT = 60
 LANES = ("transactional", "bulk")
 OFF = "mail.transactional=7200,mail.bulk=-7200"
-pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,32 @@ What the relay said meanwhile waits in the journals and counts when the ledger i
 """
 
 import contextlib
+import shutil
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from dispatcher.cli.exits import OUT_OF_REACH
 from dispatcher.delivery import Lane
+from tests import orders
 from tests.faults.world import COUNT, KINDS, OUTAGE, World, make_world
 from tests.processes import children, kill, member
+from tests.servers import Standby, missing, require
 from tests.sizes import FULL, sized
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3600))]
 BACKLOG = sized(300, COUNT)
+MORE = 2000  # more mails than a full disk has room for in what was written there before
 CUT_EVERY = 0.5  # seconds
+ROOM = "160m"  # of which journals reserve 16 for each process
 # A commit is on the disk when it returns, unlike what the tests' server does by itself.
 SAFE = {"PGOPTIONS": "-c synchronous_commit=on"}
 # Batches that are still being sent for some seconds after the ledger went.
@@ -29,6 +37,15 @@ LONG = {
     "DISPATCHER_DELIVERY__BATCH_SECONDS": "5",
     "DISPATCHER_DELIVERY__TASK_SECONDS": "9.5",
     "DISPATCHER_DELIVERY__LEASE_SECONDS": "10",
+}
+# All that is submitted goes out in one lease of one process.
+ONE_LEASE = {
+    "DISPATCHER_DELIVERY__BATCH_SECONDS": "30",
+    "DISPATCHER_DELIVERY__TASK_SECONDS": "50",
+    "DISPATCHER_DELIVERY__LEASE_SECONDS": "60",
+    "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__CONNECT": "3",
+    "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__COMMAND": "3",
+    "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__FINAL": "3",
 }
 postgres_only = pytest.mark.parametrize(
     "world", [pytest.param("postgres+redis", marks=pytest.mark.server)], indirect=True
@@ -150,3 +167,101 @@ def test_commits_whose_answers_are_lost_count_once(world: World) -> None:
             admin.execute("SELECT pg_reload_conf()")
     world.settle(120)
     world.prove(doubled=0, in_doubt_events=0)
+
+
+# -- servers of their own
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system that is soon full."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(
+        [require("mount"), "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        missing("a file system of the test's own (mount)", made.stderr)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Not a byte is left while the block runs."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 20)):
+            pass
+        while file.write(b"0"):
+            pass
+    assert shutil.disk_usage(folder).free == 0
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+def test_a_full_disk_refuses_new_mail_in_one_line_and_nothing_is_lost(small: Path, tmp_path: Path) -> None:
+    folder = {"DISPATCHER_DATA_DIR": str(small / "var")}
+    more = tmp_path / "more.jsonl"
+    orders.write(more, BACKLOG + MORE)
+    lines = more.read_text("utf-8").splitlines(keepends=True)
+    more.write_text("".join(lines[BACKLOG:]), "utf-8")
+    with make_world("sqlite+valkey", tmp_path, final_seconds=0.03, **(folder if FULL else folder | LONG)) as world:
+        world.submit(BACKLOG)
+        world.flows(20)
+        with filled(small):
+            world.flows(10)
+            refused = world.stack.run("submit", str(more))
+            time.sleep(OUTAGE)
+        assert refused.returncode == OUT_OF_REACH
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith(f"dispatcher: {more}:")
+        assert "database or disk is full" in line
+        assert world.stack.run("submit", str(more)).returncode == 0
+        world.submitted += MORE
+        world.settle(120)
+        world.prove(doubled=0, in_doubt_events=0)
+
+
+@pytest.mark.server
+def test_a_standby_that_takes_over_is_told_the_replies_that_it_never_saw(tmp_path: Path) -> None:
+    with (
+        contextlib.ExitStack() as ending,
+        make_world("postgres+redis", tmp_path, final_seconds=0.05, **(SAFE | ONE_LEASE)) as world,
+    ):
+        primary = world.postgres
+        assert primary is not None
+        standby = Standby(primary)
+        ending.callback(standby.close)
+        world.submit(100)
+        world.flows(10)
+        wait_for(lambda: counted(world, "state IN ('leased', 'sent')") == 100)
+        with administrator(world) as admin:
+            (here,) = admin.execute("SELECT pg_current_wal_lsn()").fetchall()[0]
+            wait_for(
+                lambda: admin.execute("SELECT replay_lsn >= %s FROM pg_stat_replication", (here,)).fetchall()[0][0]
+            )
+        standby.stop()
+        seen = counted(world, "state = 'sent'")
+        wait_for(lambda: counted(world, "state = 'sent'") >= seen + 10)
+        said = counted(world, "state = 'sent'")
+        primary.stop(signal.SIGQUIT)
+
+        standby.port = primary.port  # the address that both share
+        standby.start()
+        assert counted(world, "state = 'sent'") < said
+        with administrator(world) as admin:
+            admin.execute("SELECT pg_promote()")
+        world.settle()
+        world.prove(doubled=0, in_doubt_events=0)
+
+
+def counted(world: World, which: str) -> int:
+    with psycopg.connect(world.ledger_url.replace("+psycopg", "")) as connection:
+        found: int = connection.execute(f"SELECT count(*) FROM deliveries WHERE {which}".encode()).fetchall()[0][0]
+        return found

@@ -11,7 +11,7 @@ from tests.faults.world import KINDS, World
 from tests.sizes import sized
 
 AROUND = 20  # mails before, between and behind the poisoned ones, in the same batches
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=sized((KINDS[1],), KINDS))

@@ -15,7 +15,7 @@ from tests.processes import children
 from tests.sizes import sized
 
 COUNT, PROCESSES = 200, 3
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(240, 3600))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(600, 3600))]
 
 
 @pytest.fixture(scope="module", params=sized((KINDS[0],), KINDS))

@@ -14,7 +14,7 @@ from tests.sizes import sized
 
 COUNT, KILLS, PROCESSES = sized(300, 6000), sized(3, 20), 3
 FINAL_SECONDS = 0.05  # so that a body is nearly always in flight
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(240, 3600))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(600, 3600))]
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -15,7 +15,7 @@ from tests.faults.world import KINDS, World
 
 BATCH = 20
 FAR = ("after_dot", "heard")  # from here on the relay may have it
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=KINDS)

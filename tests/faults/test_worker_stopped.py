@@ -16,12 +16,14 @@ from tests.waiting import wait_for
 COUNT, PROCESSES = sized(300, 3000), 2
 FINAL_SECONDS = 0.15  # that the relay takes over each mail
 LONGEST = 20.0  # that a phase of a mail may last
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(240, 3600))]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(600, 3600))]
 
 
 @pytest.fixture(scope="module", params=sized((KINDS[1],), KINDS))
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
-    with rigged(request.param, tmp_path_factory.mktemp("stopped"), final_seconds=FINAL_SECONDS, **PATIENT) as found:
+    with rigged(
+        request.param, tmp_path_factory.mktemp("stopped"), final_seconds=FINAL_SECONDS, RIG_SOFT="3", **PATIENT
+    ) as found:
         yield found
 
 
@@ -70,12 +72,11 @@ def test_ended_the_hard_way_only_open_connections_are_in_doubt(
 
 def test_children_that_do_one_task_each_leave_nothing_in_doubt(stage: tuple[World, Rig]) -> None:
     world, rig = stage
-    rig.one_task_each()
-    with world.submitting(COUNT // 3):
+    with rig.one_task_each(), world.submitting(COUNT // 3):
         before = busy(world)
         os.kill(before, signal.SIGTERM)
         ended(before, LONGEST + 3)
         first = set(children(busy(world)))
-        wait_for(lambda: not first & set(children(member(world.stack, "mail.transactional"))), 60)
+        wait_for(lambda: not first & set(children(member(world.stack, "mail.transactional"))), 120)
     world.settle(sized(120, 600))
     world.prove(in_doubt_events=0, doubled=0)

@@ -19,6 +19,7 @@ STEPS = (*KNOWN, *UNKNOWN)
 PATIENT = {  # a lock tells at once that a process has died, so that its lease may be long: a slow machine is no fault
     "DISPATCHER_DELIVERY__LEASE_SECONDS": "90",
     "DISPATCHER_DELIVERY__TASK_SECONDS": "60",
+    "DISPATCHER_DELIVERY__BATCH_SECONDS": "15",
     **{f"DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__{phase}": "20" for phase in ("CONNECT", "COMMAND", "FINAL")},
 }
 
@@ -58,9 +59,13 @@ class Rig:
         found = json.loads(path.read_text())
         return Struck(found["pid"], tuple(found["mails"]))
 
-    def one_task_each(self) -> None:
-        """Workers that start from now on have a child do one task, and then another one."""
-        (self.folder / "one-task").touch()
+    @contextmanager
+    def one_task_each(self) -> Iterator[None]:
+        """Of the workers that start in this block, a child does one task, and is replaced."""
+        path = self.folder / "one-task"
+        path.touch()
+        yield
+        path.unlink()
 
     def poisoned(self) -> list[str]:
         """The public ids of the messages to ``poison...``, once for each process that died of composing it."""

@@ -138,6 +138,8 @@ def _in_app(module: ModuleType) -> None:
     assert _RIG is not None
     if (_RIG / "one-task").exists():
         module.app.conf.worker_max_tasks_per_child = 1
+    if seconds := os.environ.get("RIG_SOFT"):  # that SIGQUIT leaves the children, all of which Celery waits for
+        module.app.conf.worker_soft_shutdown_timeout = float(seconds)
 
 
 _PATCHES: dict[str, Callable[[ModuleType], None]] = {
