@@ -4,19 +4,19 @@
 does wrong as it is told (docs/fault-sink.md).
 """
 
-import importlib
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from dispatcher.delivery import Lane
 from dispatcher.errors import TransportError
 from dispatcher.interfaces import Journal
 from dispatcher.mail import Message
 from dispatcher.reply import NoReply, Outcome, Phase, Reply, Result
+from dispatcher.servers.sink import Rule, Script, Sink
 
-_OF_SINK = frozenset({"Sink", "Script", "Rule"})
+__all__ = ["MemoryQueue", "MemoryTransport", "Rule", "Script", "Sink"]
+
 _SENT = Reply(250, "Ok", "2.0.0", Phase.FINAL)
 _BEFORE_BODY = frozenset({Phase.MAIL, Phase.RCPT, Phase.DATA})
 
@@ -92,10 +92,3 @@ class MemoryQueue:
     def depth(self, lane: Lane) -> int | None:
         """How many were rung for the lane: nobody answers them."""
         return None if self.down else sum(rung is lane for rung, _, _ in self.rung)
-
-
-def __getattr__(name: str) -> Any:
-    """The sink, when it is asked for: it brings a whole SMTP server with it, and stands in a layer above this one."""
-    if name not in _OF_SINK:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("dispatcher.servers.sink"), name)

@@ -10,7 +10,7 @@ from tests.sizes import FULL, sized
 from tests.waiting import wait_for
 
 SHARE = COUNT // 5
-SECONDS = 6.0  # what the first submission may take that meets a frozen Redis: its timeout is 5 s
+FIRST, LATER = sized((8.0, 2.0), (6.0, 1.0))  # seconds that a submission may take: the timeout is 5, and we are busy
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 1800))]
 Property = Callable[[str, object], None]
 
@@ -80,6 +80,7 @@ def refused(world: World) -> int:
 
 def test_a_frozen_redis_holds_up_one_submission_and_no_other(world: World, record_property: Property) -> None:
     with world.submitting(SHARE), world.producer() as producer:
+        producer.submit(world.orders(1)[0])  # it has read the template, and is connected
         under_way(world)
         with world.broker_frozen():
             began = time.monotonic()
@@ -90,8 +91,8 @@ def test_a_frozen_redis_holds_up_one_submission_and_no_other(world: World, recor
             sent = world.stack.run("send", *arguments)
             time.sleep(max(0.0, began + OUTAGE - time.monotonic()))
     record_property("first_and_slowest_of_the_others", (round(first, 2), round(max(later), 2)))
-    assert first < SECONDS
-    assert max(later) < 1
+    assert first < FIRST
+    assert max(later) < LATER
     assert sent.returncode == 0, sent.stderr
     goes_on(world, record_property)
 

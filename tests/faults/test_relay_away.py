@@ -26,7 +26,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3 * 3600))]
 WAITING = sized(2000, 10_000)  # mails, over all relays
-DOWN = sized(12.0, 3600.0)  # seconds that the relays are away
+DOWN = sized(15.0, 3600.0)  # seconds that the relays are away
 BACK = 20.0  # seconds after which a relay that is back must have had mail
 FOR_EVER = 1e6
 ILL = {
@@ -161,7 +161,8 @@ def test_relays_that_are_away_cost_nothing_and_are_used_when_they_are_back(
         time.sleep(max(0.0, until - time.monotonic()))
 
         for name, sink in relays.sinks.items():
-            assert (sink.most, sink.came > 0) == (1, True), f"{name}: {sink.came} connections, {sink.most} at once"
+            assert sink.most <= 1, f"{name}: {sink.came} connections, {sink.most} at once"
+            assert sink.came or name == "locked", f"nobody tried {name}"  # a password is tried less and less often
         states = Counter(record.state for record in records(world))
         assert states.pop(State.LEASED, 0) <= len(names)  # those that try it
         assert set(states) == {State.QUEUED, State.SENT}

@@ -10,7 +10,7 @@ from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.adapters.stack import Stack
 from dispatcher.delivery import Selector
 from dispatcher.reply import Phase
-from dispatcher.servers.sink import Rule, Sink
+from dispatcher.servers.sink import Rule, Script, Sink
 from tests.sizes import sized
 from tests.waiting import wait_for
 
@@ -81,7 +81,7 @@ def test_a_daily_quota_from_message_1001_on_pauses_the_relay_and_bounces_nothing
         assert "5.4.5 Daily sending quota exceeded" in relay["reason"]
         assert set(stack.json("status")["states"]) <= {"sent", "queued", "leased"}  # one may be trying it
         assert len(sink.received()) == 1000
-        rules.clear()  # the day is over
+        sink.follow(Script())  # the day is over
         assert stack.run("resume", "default", "--reason", "a new day").returncode == 0
         all_sent(stack, 1300)
         assert len(sink.received()) == 1300

@@ -98,7 +98,7 @@ REPLAY = (
         name="begun-is-in-doubt",
         file="dispatcher/replay.py",
         old="        if entry is None and not dead.rebooted:\n",
-        new="        if True:\n",
+        new="        if (entry is None or entry.result(delivery.id) is None) and not dead.rebooted:\n",
         test=_HOLD,
         why="what was begun and not answered goes back as if it were known to be unsent",
     ),
