@@ -6,7 +6,7 @@ _STEPS = "tests/faults/test_worker_steps.py::"
 _KILLED = "tests/faults/test_worker_killed.py::test_what_dies_leaves_at_most_its_open_connections_in_doubt"
 _FROZEN, _POISON = "tests/faults/test_worker_frozen.py::", "tests/faults/test_poison.py::"
 _FILE, _RULES = "tests/integration/test_journal_file.py::", "tests/contract/test_journal.py::"
-_SQLITE = "[sqlite+valkey]"
+_SQLITE, _POSTGRES = "[sqlite+valkey]", "[postgres+redis]"
 _RESEND = f"{_STEPS}test_resend_sends_again_only_what_nobody_can_know{_SQLITE}"
 _HOLD = f"{_STEPS}test_hold_keeps_what_nobody_can_know_for_a_person{_SQLITE}"
 
@@ -150,7 +150,7 @@ LEASE = (
         file="dispatcher/ledger.py",
         old="INVALID_AFTER = 4\n",
         new="INVALID_AFTER = 400\n",
-        test=f"{_POISON}test_poison_is_invalid_after_four_deaths_and_all_others_are_sent{_SQLITE}",
+        test=f"{_POISON}test_poison_is_invalid_after_four_deaths_and_all_others_are_sent{_POSTGRES}",
         why="a mail that ends its worker does so for ever",
     ),
     Guard(
@@ -158,7 +158,7 @@ LEASE = (
         file="dispatcher/ledger.py",
         old="ALONE_AFTER = 2  #",
         new="ALONE_AFTER = 400  #",
-        test=f"{_POISON}test_poison_is_invalid_after_four_deaths_and_all_others_are_sent{_SQLITE}",
+        test=f"{_POISON}test_poison_is_invalid_after_four_deaths_and_all_others_are_sent{_POSTGRES}",
         why="a mail that ends its worker takes its whole batch with it",
     ),
 )
