@@ -4,8 +4,8 @@
     python benchmarks/shares.py --quick   # 200, only to see that it runs
 
 One process, as a worker child has it, with every guarantee on: SQLite (synchronous=FULL), the journal on disk. The sink
-runs in a process of its own. Only this process' CPU is counted, by step. What the journal costs is too little to be timed
-call by call: see journal.py.
+runs in a process of its own. Only this process' CPU is counted, by step. What the journal costs is too little to be
+timed call by call: see journal.py.
 """
 
 import argparse

@@ -245,7 +245,7 @@ class Dispatcher:
     def _ring_lane(self, lane: Lane, messages: Sequence[int], label: str) -> None:
         """One bell for each batch, as long as the lane is under its watermark; the sweep rings for the rest."""
         size = self.policy.batch_size
-        room = WATERMARK - (self.queue.depth(lane) or 0) if len(messages) > 1 else 1
+        room = WATERMARK - (self.queue.depth(lane) or 0)
         for start in range(0, min(len(messages), max(room, 0) * size), size):
             if not self.queue.ring(lane, messages[start : start + size], label):
                 return

@@ -48,9 +48,11 @@ class Sweeper:
         self._limiter.keep()
         for transport in tuple(self._transports().values()):
             transport.tend()
-        self._sweep_if_nobody_does()
-        after = self._ring_alarms()
-        self._replay.look()
+        try:
+            self._replay.look()
+        finally:  # whatever it met, mail goes on
+            self._sweep_if_nobody_does()
+            after = self._ring_alarms()
         return after
 
     def set_alarm(self, lane: Lane, seconds: float) -> None:

@@ -27,7 +27,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3600))]
 BACKLOG = sized(300, COUNT)
-MORE = 2000  # more mails than a full disk has room for in what was written there before
+MORE = 600  # more mails than a full disk has room for in what was written there before
 CUT_EVERY = 0.5  # seconds
 ROOM = "160m"  # of which journals reserve 16 for each process
 # A commit is on the disk when it returns, unlike what the tests' server does by itself.

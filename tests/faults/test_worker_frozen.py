@@ -71,7 +71,7 @@ def test_a_host_that_stood_still_sends_nothing_under_a_lease_that_is_over(stage:
         for pid in whole:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(LEASE + 1)  # that long it stands still: nothing to wait for
-        for pid in whole:
+        for pid in reversed(whole):
             os.kill(pid, signal.SIGCONT)
         world.flows()
     world.settle(2 * LEASE + 60)

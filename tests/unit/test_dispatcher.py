@@ -79,6 +79,13 @@ def test_bells_stop_at_the_watermark_and_the_backlog_stays_in_the_ledger() -> No
     assert len(stage.bells.rung) == WATERMARK
 
 
+def test_mails_that_come_one_by_one_stop_at_the_watermark_too() -> None:
+    stage = Stage()
+    for _ in range(WATERMARK + 5):
+        stage.submit()
+    assert len(stage.bells.rung) == WATERMARK
+
+
 def test_one_bell_goes_on_while_batches_are_full() -> None:
     stage = Stage(batch_size=10)
     list(stage.dispatcher.submit_many([MAIL] * 35))
