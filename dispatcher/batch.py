@@ -5,7 +5,7 @@ from contextlib import closing
 
 from dispatcher.compose import Sources, compose, fingerprint
 from dispatcher.delivery import Lease, LeasedDelivery, LeasedMessage, Settlement, State
-from dispatcher.errors import DispatcherError, LedgerError, LedgerUnavailable, LimitReached, TransportError
+from dispatcher.errors import AuthFailed, DispatcherError, LedgerError, LedgerUnavailable, LimitReached, TransportError
 from dispatcher.events import DeliveryTried
 from dispatcher.interfaces import Clock, EventSink, Journal, Transport
 from dispatcher.mail import Message
@@ -101,7 +101,9 @@ class Batch:
             limited = error.seconds
         except TransportError as error:
             trouble = error.reason
-            self._found_ill(relay, ReplyClass.RELAY, trouble)
+            # A login that is refused again and again may lock the account.
+            refused = isinstance(error, AuthFailed)
+            self._found_ill(relay, ReplyClass.ACCOUNT if refused else ReplyClass.RELAY, trouble)
         except LedgerError as error:  # our journal's: it may not be begun any more, or not yet
             self._away = str(error)
         return self._leave(relay, trouble, limited)

@@ -296,7 +296,7 @@ class Ledger(Protocol):
         """Stop leasing for a relay, lane or submission (``kind``) for a time; None: until it is lifted. An act.
 
         Without an actor it is the dispatcher's own, of a relay: it lasts twice as long as the one before while it comes
-        again at once, up to five minutes, and when it is over the relay is half open.
+        again at once (up to five minutes; ten seconds for one that is just away), and is half open when it is over.
         """
         ...
 

@@ -27,6 +27,7 @@ WIPED: dict[str, Any] = {}  # what stands for the secrets of a message that had 
 
 _NAMED_IDS = 5  # of a change, in its act; each delivery names its change anyway
 _PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 5.0, 300.0
+_MAX_AWAY_SECONDS = 10.0  # of a relay that is just away: a try costs it nothing, and it is missed
 
 
 def crashed_with(current: State, crashes: int, settlement: Settlement) -> int:
@@ -106,8 +107,8 @@ def holds(pause: Pause, now: float) -> bool:
 def pause_seconds(before: Pause | None, asked: float | None, now: float) -> float | None:
     """How long the dispatcher's own next pause lasts; None while the one before still holds, and is long enough.
 
-    It doubles while it comes again soon, or nothing has come through since, up to five minutes. A pause that a person
-    has set is never cut short.
+    It doubles while it comes again soon, or nothing has come through since, up to five minutes; up to ten seconds
+    where a relay is just away. A pause that a person has set is never cut short.
     """
     base = _PAUSE_SECONDS if asked is None else asked
     if before is None:
@@ -119,7 +120,7 @@ def pause_seconds(before: Pause | None, asked: float | None, now: float) -> floa
         return base if asked is not None and asked > length else None
     if before.actor is not None or (not before.half_open and now - before.until >= 2 * length):
         return base
-    return max(base, min(2 * length, _MAX_PAUSE_SECONDS))
+    return max(base, min(2 * length, _MAX_PAUSE_SECONDS if base > _PAUSE_SECONDS else _MAX_AWAY_SECONDS))
 
 
 def act_of(selector: Selector, state: State) -> tuple[str, str]:

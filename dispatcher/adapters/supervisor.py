@@ -44,6 +44,7 @@ class Supervised:
         self._pump: threading.Thread | None = None
         self._started = self._again_at = 0.0
         self._delay = FIRST_DELAY
+        self._stands_since: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -85,6 +86,15 @@ class Supervised:
         self._delay = min(2 * self._delay, LONGEST_DELAY)
         self._gone()
         return f"{self.program.name} {ended}; it is started again in {wait:g} s"
+
+    def stands(self) -> float:
+        """Seconds for which somebody's SIGSTOP has held it, as far as was looked; 0 when it runs."""
+        if self._process is None or not _is_stopped(self._process.pid):
+            self._stands_since = None
+            return 0.0
+        now = time.monotonic()
+        self._stands_since = self._stands_since or now
+        return now - self._stands_since
 
     def ask_to_stop(self) -> None:
         """SIGTERM to the process itself; it knows best how to end its children."""
@@ -144,6 +154,13 @@ class Supervisor:
                     self._orphans[group] = time.monotonic() + child.program.grace
         self._clear_orphans()
         return changed
+
+    def end_standing(self, seconds: float) -> None:
+        """Kill what was stopped by a signal for longer than that: it serves nobody, and seems to live."""
+        for child in self.children:
+            if child.stands() > seconds:
+                self._say(f"{child.program.name} was stopped for {seconds:g} s and is killed")
+                child.kill()
 
     def stop(self, impatient: Callable[[], bool] = lambda: False) -> None:
         """Stop stage by stage. What is over its grace, or whatever still runs when ``impatient``, is killed."""
@@ -249,6 +266,13 @@ def _group_lives(group: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:  # no /proc here, or it has ended
+        return False
 
 
 def _kill_group(group: int) -> None:

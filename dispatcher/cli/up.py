@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -55,15 +56,21 @@ def up(
     _check_servers(settings)
     runtime = Runtime(settings.data_dir)
     runtime.claim()
-    supervisor = Supervisor(log_dir=log_dir, say=lambda event: note(f"dispatcher: {event}"))
+    supervisor = Supervisor(log_dir=log_dir, say=_say)
     with StopRequests() as requests:
         try:
             _Stack(settings, runtime, supervisor, requests).run(flower=flower)
         finally:
-            note("dispatcher: draining and stopping")
+            _say("draining and stopping")
             supervisor.stop(impatient=lambda: requests.count > 1)
             runtime.release()
-    note("dispatcher: stopped")
+    _say("stopped")
+
+
+def _say(event: str) -> None:
+    """What happens to the stack must not end it: the disk of the log may be full."""
+    with suppress(OSError):
+        note(f"dispatcher: {event}")
 
 
 class _Stack:
@@ -75,7 +82,7 @@ class _Stack:
         from dispatcher.adapters.journals import FileJournals  # noqa: PLC0415 - --help needs none of it
 
         self._settings, self._runtime, self._supervisor, self._requests = settings, runtime, supervisor, requests
-        self._started = time.time()
+        self._started, self._stale = time.time(), False
         self._broker_url, self._flower = "", ""
         self._journals, self._watched = FileJournals.of(settings.data_dir), time.monotonic()
 
@@ -110,7 +117,10 @@ class _Stack:
             self._end_stuck()
             if self._supervisor.look():
                 self._mend_flower()
-                self._write()
+                self._stale = True
+            if self._stale:
+                with suppress(OSError):  # the disk is full: at the next look again
+                    self._write()
             time.sleep(_LOOK_SECONDS)
 
     def _end_stuck(self) -> None:
@@ -118,7 +128,8 @@ class _Stack:
         if time.monotonic() - self._watched >= _STUCK_LOOK_SECONDS:
             self._watched = time.monotonic()
             for pid in self._journals.end_stuck(_STUCK_SECONDS):
-                note(f"dispatcher: a worker process outlived its lease and was killed (pid {pid})")
+                _say(f"a worker process outlived its lease and was killed (pid {pid})")
+            self._supervisor.end_standing(self._settings.delivery.lease_seconds + _STUCK_SECONDS)
 
     def _mend_flower(self) -> None:
         """Another stack of this machine may have taken the port between our look and Flower's."""
@@ -163,6 +174,7 @@ class _Stack:
                 ],
             }
         )
+        self._stale = False
 
     def _show(self) -> None:
         """What runs where, for a person."""

@@ -123,13 +123,21 @@ def test_a_text_that_a_database_cannot_hold_names_the_same_pause(kept: Kept) -> 
 
 def test_the_dispatchers_own_pause_doubles_while_it_comes_again_soon_up_to_five_minutes(kept: Kept) -> None:
     lengths = []
-    for _ in range(8):
-        lengths.append(trouble(kept))
+    for _ in range(6):
+        lengths.append(trouble(kept, 30))
         kept.age(lengths[-1] + 1)
         assert kept.ledger.resume("relay", "main")
-    assert lengths == [5, 10, 20, 40, 80, 160, 300, 300]
+    assert lengths == [30, 60, 120, 240, 300, 300]
     kept.age(601)
-    assert trouble(kept) == 5
+    assert trouble(kept, 30) == 30
+
+
+def test_a_relay_that_is_just_away_is_tried_every_ten_seconds(kept: Kept) -> None:
+    lengths = []
+    for _ in range(4):
+        lengths.append(trouble(kept))
+        kept.age(lengths[-1] + 1)
+    assert lengths == [5, 10, 10, 10]
 
 
 def test_it_doubles_however_late_the_probe_fails_since_nothing_came_through(kept: Kept) -> None:

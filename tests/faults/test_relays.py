@@ -1,5 +1,5 @@
-"""Relays that take only so much, over real workers: nothing bounces, `status` says why, and the rest goes out as soon as
-they take it."""
+"""Relays that take only so much, over real workers: nothing bounces, `status` says why, and the rest goes out as soon
+as they take it."""
 
 from pathlib import Path
 

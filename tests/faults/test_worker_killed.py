@@ -35,15 +35,17 @@ def kill_child(world: World) -> int:
 
 
 def kill_parent(world: World) -> int:
-    """Its children end by themselves, between two mails."""
-    kill(sender(world))
-    return 0
+    """The kernel ends its children with it, wherever they are (Celery asks for that)."""
+    parent = sender(world)
+    found = len(children(parent))
+    kill(parent)
+    return found
 
 
 def kill_whole(world: World) -> int:
     parent = sender(world)
     found = children(parent)
-    for pid in (parent, *found):
+    for pid in (*found, parent):
         kill(pid)
     return len(found)
 

@@ -251,7 +251,7 @@ def make_world(kind: str, folder: Path, *, final_seconds: float = 0.0, **environ
         if kind == "postgres+redis":
             redis = Redis("--appendonly", "yes", "--save", "", "--aof-load-truncated", "yes")
             ending.callback(redis.close)
-            postgres = Postgres()
+            postgres = Postgres("synchronous_commit=on")
             ending.callback(postgres.close)
             found |= {"DISPATCHER_BROKER_URL": redis.url, "DISPATCHER_LEDGER_URL": postgres.create()}
         world = World(kind, folder, sink, found | environment)

@@ -89,8 +89,8 @@ REPLAY = (
     Guard(
         name="replay",
         file="dispatcher/sweeper.py",
-        old="        self._replay.look()\n",
-        new="",
+        old="            self._replay.look()\n",
+        new="            pass\n",
         test=f"{_KILLED}{_SQLITE}",
         why="what a dead process had leased waits until its host is taken for lost",
     ),

@@ -1,6 +1,7 @@
 """Engines for SQLite and PostgreSQL as a ledger needs them, and the way to a schema that this code can use."""
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dispatcher.errors import ConfigurationError
 
 _OLDEST_SQLITE = (3, 35, 0)  # RETURNING
 _BUSY_SECONDS = "15"
+_PASSES = re.compile("locked|disk is full|disk I/O error")  # the last: a file beside it that finds no room, too
 _POSTGRES = {
     "application_name": "dispatcher",
     "connect_timeout": "5",
@@ -97,7 +99,7 @@ def upgrade(url: str) -> str:
             _refuse_reading_only(connection)
         return migrate(engine)
     except DBAPIError as error:
-        if engine.dialect.name == "sqlite" and "locked" not in str(error.orig):
+        if engine.dialect.name == "sqlite" and not _PASSES.search(str(error.orig)):
             why = f"cannot use {engine.url.database} as a ledger: {reason(error)}"
             raise ConfigurationError(SETTING, why) from None
         raise unavailable(engine, error) from None

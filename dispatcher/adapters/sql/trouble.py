@@ -15,6 +15,7 @@ READ_ONLY = "default_transaction_read_only is on, for this server, database or u
 _ADVICE = (
     (r"^25006|read-only transaction", f"name the primary in {SETTING}, or turn default_transaction_read_only off"),
     (r"readonly database", "let this user write to the file and to its folder"),
+    (r"disk is full|disk I/O error", "make room on its disk; if there is some, see that it is sound"),
     (r"pg_hba", "let this host and user in by the server's pg_hba.conf"),
     (r"^28P01|^28000|authentication failed|no password supplied", f"correct user and password in {SETTING}"),
     (r"^3D000|database .* does not exist", f"create the database, or correct its name in {SETTING}"),
