@@ -78,7 +78,8 @@ class Replay:
     def end_strays(self) -> int:
         """Settle leases in our name that this process does not hold; how many deliveries changed."""
         with self.leasing:
-            held, active = self._ledger.held(self._journal.owner), self._journal.tokens()
+            # In this order: what is settled in between is no stray.
+            active, held = self._journal.tokens(), self._ledger.held(self._journal.owner)
         strays = [lease for lease in held if lease.token not in active]
         if not strays:
             return 0

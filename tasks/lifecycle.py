@@ -2,8 +2,10 @@
 
 import mmap
 import os
+import signal
 import sys
 import threading
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,6 +15,7 @@ from celery.signals import (
     worker_init,
     worker_process_init,
     worker_process_shutdown,
+    worker_ready,
     worker_shutting_down,
 )
 
@@ -105,6 +108,20 @@ def _alive(sender: Any, **_: Any) -> None:
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     _draining[0] = 1
+
+
+@worker_ready.connect
+def _drain_at_quit(**_: Any) -> None:
+    """At SIGQUIT Celery waits ``worker_soft_shutdown_timeout`` before it says so to anybody and ends the children: they
+    are to use that time to end between two mails."""
+    before = signal.getsignal(signal.SIGQUIT)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        _drain()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGQUIT, drain)
 
 
 @worker_process_shutdown.connect

@@ -25,12 +25,14 @@ _prctl: Any = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux"
 @dataclass(frozen=True, slots=True)
 class Program:
     """One process to keep running. Programs stop by ``stage``, lowest first; one that does not end within ``grace``
-    seconds of SIGTERM is killed. ``environment`` goes over the supervisor's own and may hold secrets."""
+    seconds of SIGTERM is killed, and so is one that somebody has stopped (SIGSTOP) for ``frozen`` seconds (None: it
+    may). ``environment`` goes over the supervisor's own and may hold secrets."""
 
     name: str
     command: tuple[str, ...]
     stage: int = 0
     grace: float = 10.0
+    frozen: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -43,8 +45,8 @@ class Supervised:
         self._process: subprocess.Popen[bytes] | None = None
         self._pump: threading.Thread | None = None
         self._started = self._again_at = 0.0
+        self._still = 0  # looks in a row: seconds would also count those in which we stood still ourselves
         self._delay = FIRST_DELAY
-        self._stands_since: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -53,7 +55,7 @@ class Supervised:
 
     def start(self) -> None:
         """Run it. Raises OSError when it cannot be run at all."""
-        self._started = time.monotonic()
+        self._started, self._still = time.monotonic(), 0
         with self._output() as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
                 self.program.command,
@@ -79,22 +81,13 @@ class Supervised:
             self.start()
             return f"{self.program.name} was started again (pid {self.pid})"
         if self._process.poll() is None:
-            return None
+            return self._look_at_frozen(self._process.pid)
         ended = _ended(self._process.returncode)
         self._delay = FIRST_DELAY if now - self._started >= HEALTHY_SECONDS else self._delay
         self._again_at, wait = now + self._delay, self._delay
         self._delay = min(2 * self._delay, LONGEST_DELAY)
         self._gone()
         return f"{self.program.name} {ended}; it is started again in {wait:g} s"
-
-    def stands(self) -> float:
-        """Seconds for which somebody's SIGSTOP has held it, as far as was looked; 0 when it runs."""
-        if self._process is None or not _is_stopped(self._process.pid):
-            self._stands_since = None
-            return 0.0
-        now = time.monotonic()
-        self._stands_since = self._stands_since or now
-        return now - self._stands_since
 
     def ask_to_stop(self) -> None:
         """SIGTERM to the process itself; it knows best how to end its children."""
@@ -116,6 +109,16 @@ class Supervised:
         if self._process is not None:
             _kill_group(self._process.pid)
             self._gone()
+
+    def _look_at_frozen(self, pid: int) -> str | None:
+        """What stands still serves nobody, and its children may be in the middle of a mail for ever."""
+        if self.program.frozen is None:
+            return None
+        self._still = self._still + 1 if _stopped(pid) else 0
+        if self._still * LOOK_SECONDS <= self.program.frozen:
+            return None
+        _kill_group(pid)
+        return f"{self.program.name} stood still for {self.program.frozen:g} s and is killed"
 
     def _gone(self) -> None:
         self._process = None
@@ -154,13 +157,6 @@ class Supervisor:
                     self._orphans[group] = time.monotonic() + child.program.grace
         self._clear_orphans()
         return changed
-
-    def end_standing(self, seconds: float) -> None:
-        """Kill what was stopped by a signal for longer than that: it serves nobody, and seems to live."""
-        for child in self.children:
-            if child.stands() > seconds:
-                self._say(f"{child.program.name} was stopped for {seconds:g} s and is killed")
-                child.kill()
 
     def stop(self, impatient: Callable[[], bool] = lambda: False) -> None:
         """Stop stage by stage. What is over its grace, or whatever still runs when ``impatient``, is killed."""
@@ -260,19 +256,19 @@ def _ended(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
+def _stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:  # no such folder here, or it has ended
+        return False
+
+
 def _group_lives(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:  # no /proc here, or it has ended
-        return False
 
 
 def _kill_group(group: int) -> None:

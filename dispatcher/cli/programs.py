@@ -30,7 +30,14 @@ def workers(settings: Settings) -> list[Program]:
     }
     grace = _longest_phase(settings) + MARGIN_SECONDS + 5
     return [
-        Program(name, _worker(name, queues, size), stage=WORKERS, grace=grace, environment=_surroundings())
+        Program(
+            name,
+            _worker(name, queues, size),
+            stage=WORKERS,
+            grace=grace,
+            frozen=settings.delivery.lease_seconds,
+            environment=_surroundings(),
+        )
         for name, (queues, size) in found.items()
     ]
 

@@ -129,7 +129,6 @@ class _Stack:
             self._watched = time.monotonic()
             for pid in self._journals.end_stuck(_STUCK_SECONDS):
                 _say(f"a worker process outlived its lease and was killed (pid {pid})")
-            self._supervisor.end_standing(self._settings.delivery.lease_seconds + _STUCK_SECONDS)
 
     def _mend_flower(self) -> None:
         """Another stack of this machine may have taken the port between our look and Flower's."""

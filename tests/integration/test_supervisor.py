@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,22 @@ def test_a_killed_process_is_started_again_after_a_moment(supervisor: Supervisor
     assert child.restarts == 1
     assert said[0] == "sleeper was ended by SIGKILL; it is started again in 0.5 s"
     assert lives(child.pid or 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="whether a process stands still is known from /proc")
+def test_one_that_stands_still_is_killed_and_started_again(supervisor: Supervisor, said: list[str]) -> None:
+    supervisor.start(replace(program("still", SLEEPER), frozen=0.3))
+    supervisor.start(program("free", SLEEPER))
+    still, free = (child.pid for child in supervisor.children)
+    assert still is not None
+    assert free is not None
+    for pid in (still, free):
+        os.kill(pid, signal.SIGSTOP)
+    until(supervisor, lambda: supervisor.children[0].restarts == 1)
+    assert not lives(still)
+    assert "still stood still for 0.3 s and is killed" in said
+    assert supervisor.children[1].pid == free
+    assert lives(free)
 
 
 def test_what_dies_at_once_is_started_ever_more_slowly(supervisor: Supervisor, said: list[str]) -> None:
