@@ -67,7 +67,7 @@ class Nothing:
     def leased(self, lease: Lease) -> None: ...
     def begin(self, message: Message, refused: Sequence[tuple[int, Result]]) -> None: ...
     def reply(self, outcome: Outcome) -> None: ...
-    def settled(self, messages: Iterable[int]) -> None: ...
+    def settled(self, token: str, messages: Iterable[int]) -> None: ...
 
 
 def measure(journals: Mapping[str, Nothing | Journal], rounds: int) -> dict[str, float]:
@@ -94,7 +94,7 @@ def carry(journal: Nothing | Journal, number: int) -> float:
     for message, outcome in zip(mails, outcomes, strict=True):
         journal.begin(message, ())
         journal.reply(outcome)
-    journal.settled([message.id for message in mails])
+    journal.settled(lease.token, [message.id for message in mails])
     return time.thread_time() - began
 
 

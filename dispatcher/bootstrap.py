@@ -69,6 +69,7 @@ def build(
     relays = _relays(settings, limits, told, watch, bulk_only)
     kept = ledger(settings)
     stored = blobs(settings, kept)
+    journals = FileJournals.of(settings.data_dir) if sends else MemoryJournals()
     return Dispatcher(
         ledger=kept,
         queue=Doorbell(broker(settings)),
@@ -77,7 +78,7 @@ def build(
         attach=attachments(settings, stored, paths.folders(settings)),
         transports=relays.transports,
         refreshed=relays.refreshed if watch else lambda: None,
-        journals=FileJournals.of(settings.data_dir) if sends else MemoryJournals(),
+        journals=journals,
         limiter=limits,
         policy=policy(settings),
         sink=told,

@@ -92,13 +92,15 @@ class Lease:
     """A batch of messages that one worker owns from ``taken`` until ``until`` (the ledger's clock, seconds since the
     epoch).
 
-    ``token`` is compared at every settle: whoever holds an older token changes nothing.
+    ``token`` is compared at every settle: whoever holds an older token changes nothing. ``more``: others were due that
+    may not go together with these.
     """
 
     token: str
     until: float
     messages: tuple[LeasedMessage, ...] = ()
     taken: float = 0.0
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

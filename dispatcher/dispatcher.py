@@ -19,6 +19,7 @@ from dispatcher import intake
 from dispatcher.compose import Sources, fingerprint
 from dispatcher.delivery import Lane, Selector
 from dispatcher.errors import SubmissionError, TemplateError
+from dispatcher.events import unfailing
 from dispatcher.handed import Handed
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journals, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
@@ -80,6 +81,7 @@ class Dispatcher:
     ) -> None:
         self.ledger, self.queue, self.blobs = ledger, queue, blobs
         self.policy, self.clock = policy or Policy(), clock or SystemClock()
+        sink = unfailing(sink)
         self._templates, self._attach, self._transports, self._refreshed = templates, attach, transports, refreshed
         self._limiter = limiter
         self._dropped: list[Transport] = []
@@ -105,6 +107,7 @@ class Dispatcher:
             clock=self.clock,
             sink=sink,
             leasing=self._replay.leasing,
+            abandon=self._replay.abandon,
             alarm=self._set_alarm,
         )
 

@@ -1,5 +1,7 @@
 """What happened, as frozen values for whoever listens (logs now; webhooks and metrics later)."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dispatcher.delivery import Lane, State
@@ -67,10 +69,30 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayFailed:
+    """A journal of a process that ended could not be taken up; it is tried again with the next look."""
+
+    owner: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StuckEnded:
-    """A process of this host held a lease that was over, and was killed for it."""
+    """A process of this host held a lease that was over, or stood still, and was killed for it."""
 
     pid: int
 
 
-Event = DeliveryTried | RelayPaused | RelayResumed | SettingsKept | LedgerAway | Replayed | StuckEnded
+Event = DeliveryTried | RelayPaused | RelayResumed | SettingsKept | LedgerAway | Replayed | ReplayFailed | StuckEnded
+
+
+def unfailing(sink: Callable[[Event], None]) -> Callable[[Event], None]:
+    """The same sink for those that must go on whatever it does: an event may be lost, a delivery may not."""
+
+    def tell(event: Event) -> None:
+        try:
+            sink(event)
+        except Exception:
+            logging.getLogger("dispatcher").exception("an event sink failed")
+
+    return tell

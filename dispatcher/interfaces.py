@@ -68,16 +68,16 @@ class Journal(Protocol):
         """Nothing is in hand any more: what is not settled only waits for the ledger."""
         ...
 
-    def abandon(self, messages: Iterable[int]) -> None:
-        """These are in nobody's hands, and not settled: whoever looks for strays ends their lease."""
+    def abandon(self, lease: Lease) -> None:
+        """It is in nobody's hands, and not settled: whoever looks for strays ends it."""
         ...
 
     def begun(self) -> dict[int, tuple[int, ...]]:
         """The messages that were begun and not answered, with the delivery ids that are still unknown."""
         ...
 
-    def settled(self, messages: Iterable[int]) -> None:
-        """The ledger has these; they need not be remembered."""
+    def settled(self, token: str, messages: Iterable[int]) -> None:
+        """The ledger has these of that lease; they need not be remembered."""
         ...
 
     def tokens(self) -> set[str]:
@@ -101,20 +101,25 @@ class Journals(Protocol):
         """One for this process, whose messages are built with this. Raises ConfigurationError."""
         ...
 
-    def living(self) -> set[str]:
-        """The owners whose processes live."""
+    def owners(self) -> set[str]:
+        """Those that have a journal here: their processes live, or wait to be replayed."""
         ...
 
     def end_stuck(self, seconds: float) -> list[int]:
-        """Kill the processes of this host that hold a lease which is over since so long; their numbers."""
+        """Kill the processes of this host that hold a lease which is over since so long, or stand still after one;
+        their numbers. Call it every second or two."""
         ...
 
     def dead(self) -> AbstractContextManager[Iterator[DeadJournal]]:
         """Those whose processes have ended; each is the caller's alone until the block ends."""
         ...
 
+    def note_told(self, owner: str) -> None:
+        """The ledger knows all that a dead one says. Inside of the block in which it was met, as ``remove``."""
+        ...
+
     def remove(self, owner: str) -> None:
-        """Remove a dead one, inside of the block in which it was met."""
+        """Remove a dead one."""
         ...
 
 
@@ -283,9 +288,9 @@ class Ledger(Protocol):
         ...
 
     def reclaim(self, living: Collection[str] = (), grace: float = 0.0) -> int:
-        """End leases that are past their term by more than ``grace`` seconds, unless their owner is one of ``living``:
-        the host is lost, and nobody knows what was sent. So each goes the way of its submission's ``if_in_doubt``:
-        back to queued, or held in doubt. How many deliveries."""
+        """End leases that are past their term by more than ``grace`` seconds, unless their owner is one of ``living``,
+        whose own host sees to it: the others' host is lost, and nobody knows what was sent. So each goes the way of its
+        submission's ``if_in_doubt``: back to queued, or held in doubt. How many deliveries."""
         ...
 
     def due(self, lane: Lane, limit: int, avoid: Collection[str | None] = ()) -> int:

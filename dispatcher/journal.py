@@ -30,13 +30,15 @@ class Entry:
 class DeadJournal:
     """What a process that has ended left behind.
 
-    ``entries`` reads it, by token and message. ``closed``: the process ended in order. ``rebooted``: the machine went
-    down with it, so that the last of it may be missing. ``over``: the term of its last lease is over, so that no lease
-    of its can come into being any more. ``build`` is the fingerprint of what its messages were built with.
+    ``entries`` reads it, by token and message. ``told``: the ledger was told all of it. ``closed``: the process ended
+    in order. ``rebooted``: the machine went down with it, so that the last of it may be missing. ``over``: the term of
+    its last lease is over, so that no lease of its can come into being any more. ``build`` is the fingerprint of what
+    its messages were built with.
     """
 
     owner: str
     entries: Callable[[], Mapping[tuple[str, int], Entry]]
+    told: bool = False
     closed: bool = False
     rebooted: bool = False
     over: bool = True

@@ -31,7 +31,10 @@ _MAX_AWAY_SECONDS = 10.0  # of a relay that is just away: a try costs it nothing
 
 
 def crashed_with(current: State, crashes: int, settlement: Settlement) -> int:
-    """How often its worker ended with it, this time too. When its lease was ended before, that was counted then."""
+    """How often its worker ended with it, this time too: in a row, since an attempt that was answered clears it of
+    suspicion. When its lease was ended before, that was counted then."""
+    if settlement.attempted and not settlement.crashed:
+        return 0
     return crashes + (settlement.crashed and current is State.LEASED)
 
 

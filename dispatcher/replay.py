@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from dispatcher.compose import fingerprint
 from dispatcher.delivery import Lease, LeasedDelivery, LeasedMessage, Settlement, State
-from dispatcher.events import DeliveryTried, Replayed, StuckEnded
+from dispatcher.errors import LedgerUnavailable
+from dispatcher.events import DeliveryTried, Replayed, ReplayFailed, StuckEnded
 from dispatcher.interfaces import Clock, EventSink, Journal, Journals, Ledger
 from dispatcher.journal import DeadJournal, Entry
-from dispatcher.reply import Reply, ReplyClass, classify
+from dispatcher.reply import NoReply, Reply, ReplyClass, classify
 from dispatcher.retry import Decision, RetryPolicy
 from dispatcher.verdict import Told, answered, unbegun, unheard, verdict
 
@@ -36,28 +37,37 @@ class Replay:
         self.leasing = threading.Lock()
         self._ledger, self._journals, self._journal = ledger, journals, journal
         self._retry, self._clock, self._sink = retry, clock, sink
-        self._replayed = set[str]()
+        self._abandoned = set[str]()
+        self._retold: set[str] | None = None  # since the ledger was away; None: it never was
         self._look_at = self._strays_at = clock.monotonic()
 
-    def living(self) -> set[str]:
-        """The owners whose leases nobody may end."""
-        return self._journals.living()
+    def owners(self) -> set[str]:
+        """Those whose leases this host sees to itself."""
+        return self._journals.owners()
+
+    def abandon(self, lease: Lease) -> None:
+        """A fault of ours ended its batch: what of it is not settled ends like that of a process which died of it."""
+        self._abandoned.add(lease.token)
+        self._journal.abandon(lease)
+        self._strays_at = self._clock.monotonic()
 
     def look(self) -> None:
         """Replay what is new among the dead, and end our own strays, if it is time to. Raises LedgerUnavailable."""
         now = self._clock.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_SECONDS
-            for pid in self._journals.end_stuck(STUCK_SECONDS):
-                self._sink(StuckEnded(pid))
-            self.replay()
-        if now >= self._strays_at:
-            self._strays_at = now + STRAY_SECONDS
-            self.end_strays()
+        try:
+            if now >= self._look_at:
+                self._look_at = now + LOOK_SECONDS
+                for pid in self._journals.end_stuck(STUCK_SECONDS):
+                    self._sink(StuckEnded(pid))
+                self.replay()
+        finally:
+            if now >= self._strays_at:
+                self._strays_at = now + STRAY_SECONDS
+                self.end_strays()
 
     def again(self) -> None:
         """The ledger was away, and may have forgotten what it was told: look at everything anew."""
-        self._replayed.clear()
+        self._retold = set()
         self._look_at = self._strays_at = self._clock.monotonic()
 
     def replay(self) -> int:
@@ -65,14 +75,25 @@ class Replay:
         count = 0
         with self._journals.dead() as found:
             for dead in found:
-                held = self._ledger.held(dead.owner)
-                if held or dead.owner not in self._replayed:
-                    count += self._settle(dead, held)
-                    self._replayed.add(dead.owner)
-                # A lease that the process asked for in its last moment may still come into being.
-                if dead.over and not self._ledger.held(dead.owner):
-                    self._journals.remove(dead.owner)
-                    self._replayed.discard(dead.owner)
+                try:
+                    count += self._take_up(dead)
+                except LedgerUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 - those behind it must not wait for ever
+                    self._sink(ReplayFailed(dead.owner, f"{type(error).__name__}: {error}"))
+        return count
+
+    def _take_up(self, dead: DeadJournal) -> int:
+        held, count = self._ledger.held(dead.owner), 0
+        untold = not dead.told or (self._retold is not None and dead.owner not in self._retold)
+        if held or untold:
+            count = self._settle(dead, held, late=untold and not dead.closed)
+            self._journals.note_told(dead.owner)
+            if self._retold is not None:
+                self._retold.add(dead.owner)
+        # A lease that the process asked for in its last moment may still come into being.
+        if dead.over and not self._ledger.held(dead.owner):
+            self._journals.remove(dead.owner)
         return count
 
     def end_strays(self) -> int:
@@ -80,13 +101,16 @@ class Replay:
         with self.leasing:
             # In this order: what is settled in between is no stray.
             active, held = self._journal.tokens(), self._ledger.held(self._journal.owner)
-        strays = [lease for lease in held if lease.token not in active]
-        if not strays:
-            return 0
-        own = DeadJournal(self._journal.owner, self._journal.entries, closed=True, build=fingerprint())
-        return self._settle(own, strays)
+        count = 0
+        for lease in held:
+            if lease.token not in active:
+                closed = lease.token not in self._abandoned
+                own = DeadJournal(self._journal.owner, self._journal.entries, closed=closed, build=fingerprint())
+                count += self._settle(own, [lease], late=False)
+                self._abandoned.discard(lease.token)
+        return count
 
-    def _settle(self, dead: DeadJournal, held: Sequence[Lease]) -> int:
+    def _settle(self, dead: DeadJournal, held: Sequence[Lease], *, late: bool) -> int:
         entries, count = dict(dead.entries()), 0
         for lease in held:
             ahead = lease.taken - self._clock.time()  # of the ledger's clock
@@ -97,8 +121,9 @@ class Replay:
                 for delivery in message.deliveries
             ]
             count += self._ledger.settle(lease.token, settlements)
-            self._say(dead, settlements)
-        return count + self._settle_late(dead, entries)
+            if dead.owner != self._journal.owner:
+                self._say(dead, settlements)
+        return count + (self._settle_late(dead, entries) if late else 0)
 
     def _of_delivery(
         self, dead: DeadJournal, message: LeasedMessage, delivery: LeasedDelivery, entry: Entry | None, ahead: float
@@ -106,6 +131,8 @@ class Replay:
         if entry is None and not dead.rebooted:
             return unbegun(delivery.id, message.id, crashed=not dead.closed)
         result = entry.result(delivery.id) if entry else None
+        if dead.rebooted and isinstance(result, NoReply):
+            result = None  # it may have been begun again, over another relay, in the part that is missing
         if entry is None or result is None:
             sha256 = entry.sha256 if entry else None
             settlement = unheard(

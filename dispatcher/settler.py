@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from dispatcher.delivery import Settlement
+from dispatcher.errors import LedgerUnavailable
 from dispatcher.events import LedgerAway
 from dispatcher.interfaces import Clock, EventSink, Journal, Ledger
 
@@ -72,17 +73,23 @@ class Settler:
             with self._changed:
                 group, self._waiting = self._waiting, defaultdict(list)
                 self._count = 0
-            while group:
-                token, settlements = next(iter(group.items()))
+            reason = ""
+            for token, settlements in tuple(group.items()):
                 try:
                     self._ledger.settle(token, settlements)
-                except Exception as error:  # noqa: BLE001 - whatever it was, a known reply must not be forgotten
-                    self._keep(group)
-                    self._away = True
-                    self._sink(LedgerAway(f"{type(error).__name__}: {error}", self._count))
-                    return False
+                except LedgerUnavailable as error:
+                    reason = str(error)
+                    break
+                except Exception as error:  # noqa: BLE001 - a fault of ours: the others must not wait behind it
+                    reason = f"{type(error).__name__}: {error}"
+                    continue
                 del group[token]
-                self._journal.settled({s.message for s in settlements})
+                self._journal.settled(token, {s.message for s in settlements})
+            if group:
+                self._keep(group)
+                self._away = True
+                self._sink(LedgerAway(reason, self._count))
+                return False
             if self._away:
                 self._away = False
                 self._back()

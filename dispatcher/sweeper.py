@@ -46,13 +46,13 @@ class Sweeper:
         """In a worker process, about every second: keep what is shared alive, sweep if nobody does, ring what is at its
         time. The seconds after which to look again."""
         self._limiter.keep()
-        for transport in tuple(self._transports().values()):
-            transport.tend()
         try:
             self._replay.look()
         finally:  # whatever it met, mail goes on
             self._sweep_if_nobody_does()
             after = self._ring_alarms()
+        for transport in tuple(self._transports().values()):
+            transport.tend()
         return after
 
     def set_alarm(self, lane: Lane, seconds: float) -> None:
@@ -79,7 +79,7 @@ class Sweeper:
             return  # the next look is a second away
 
     def _sweep(self) -> int:
-        self._ledger.reclaim(self._replay.living(), self._policy.host_grace)
+        self._ledger.reclaim(self._replay.owners(), self._policy.host_grace)
         held = {pause.name for pause in self._ledger.pauses() if pause.kind == "relay" and not pause.half_open}
         avoid: set[str | None] = {*held, *({None} if held >= set(self._transports()) else ())}
         return sum(self._ring_due(lane, avoid) for lane in Lane)

@@ -26,8 +26,8 @@ _PROBE_SECONDS = 60.0
 
 class Worker:
     """One process' share of the sending. ``relays`` answers the transports by name, in the order of their priority;
-    ``leasing`` is held while it leases; ``alarm`` is called with a lane and the seconds after which its bell should
-    ring again."""
+    ``leasing`` is held while it leases, ``abandon`` is told of a lease that met a fault of ours; ``alarm`` is called
+    with a lane and the seconds after which its bell should ring again."""
 
     def __init__(
         self,
@@ -42,11 +42,13 @@ class Worker:
         clock: Clock,
         sink: EventSink,
         leasing: AbstractContextManager[object],
+        abandon: Callable[[Lease], None],
         alarm: Callable[[Lane, float], None],
     ) -> None:
         self._ledger, self._relays, self._throttle = ledger, relays, throttle
         self._sources, self._journal, self._settler = sources, journal, settler
-        self._policy, self._clock, self._sink, self._leasing, self._alarm = policy, clock, sink, leasing, alarm
+        self._policy, self._clock, self._sink, self._alarm = policy, clock, sink, alarm
+        self._leasing, self._abandon = leasing, abandon
         self._storm = Storm()
 
     def answer(self, lane: Lane, messages: Sequence[int], stopping: Callable[[], bool]) -> int:
@@ -70,7 +72,7 @@ class Worker:
                 break
             total += len(lease.messages)
             self._send(self._batch(lease, transports, paused, over), lease)
-            if not self._settler.flush() or len(lease.messages) < size:
+            if not self._settler.flush() or (len(lease.messages) < size and not lease.more):
                 break
             messages = ()
         return total
@@ -144,7 +146,7 @@ class Worker:
         try:
             batch.send()
         except BaseException:  # a fault of ours: the journal knows how far it came
-            self._journal.abandon(message.id for message in lease.messages)
+            self._abandon(lease)
             raise
         finally:
             self._journal.rest()

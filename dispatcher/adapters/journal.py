@@ -4,7 +4,7 @@ A store into the mapping takes a microsecond, needs no commit and outlives the p
 of the machine may take the last of it along. Two pages take turns: the next one is written over when all that was begun
 in it is settled, so what was answered stays readable for a while after that.
 
-    header   magic · what never changes, as JSON · closed, term, holding, turns of the pages (8 bytes each)
+    header   magic · what never changes, as JSON · closed, term, holding, turns of the pages, told (8 bytes each)
     page     record, record, ...                                            see journal_record
     page     the same
 
@@ -33,8 +33,8 @@ from dispatcher.reply import Outcome, Result
 MAGIC = b"mailjrn1"
 HEADER = 4096
 PAGE = 8 * 1024 * 1024
-_CLOSED, _TERM, _HOLDING, _TURNS, _FACTS = 8, 16, 24, (32, 40), 64  # places in the header
-_NUMBER, _SECONDS, _LENGTH = Struct("<Q"), Struct("<d"), Struct("<II")
+_CLOSED, _TERM, _HOLDING, _TURNS, TOLD, _FACTS = 8, 16, 24, (32, 40), 48, 64  # places in the header
+NUMBER, _SECONDS, _LENGTH = Struct("<Q"), Struct("<d"), Struct("<II")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # counts on while the machine sleeps
 
 
@@ -43,27 +43,34 @@ def uptime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+class NewerJournal(Exception):
+    """Its format is that of a version to come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands at the head of a journal. ``facts`` never change: owner, boot, pid, started, build, page."""
+    """What stands at the head of a journal. ``facts`` never change: owner, boot, pid, space, started, build, page."""
 
     facts: dict[str, Any]
     closed: bool
     term: float
     holding: bool
     turns: tuple[int, int]
+    told: bool
 
     @classmethod
     def parse(cls, head: bytes) -> "Header":
-        """Raises ValueError for what is no journal, or one that its maker did not finish."""
+        """Raises ValueError for what is no journal, or one that its maker did not finish; NewerJournal."""
         head = head.ljust(HEADER, b"\0")
         checksum, length = _LENGTH.unpack_from(head, _FACTS)
         facts = head[_FACTS + _LENGTH.size : _FACTS + _LENGTH.size + length]
+        if head.startswith(MAGIC[:-1]) and not head.startswith(MAGIC):
+            raise NewerJournal
         if head[: len(MAGIC)] != MAGIC or zlib.crc32(facts) != checksum:
             raise ValueError("not a journal")
-        turns = (_NUMBER.unpack_from(head, _TURNS[0])[0], _NUMBER.unpack_from(head, _TURNS[1])[0])
-        closed, holding = (_NUMBER.unpack_from(head, place)[0] != 0 for place in (_CLOSED, _HOLDING))
-        return cls(json.loads(facts), closed, _SECONDS.unpack_from(head, _TERM)[0], holding, turns)
+        turns = (NUMBER.unpack_from(head, _TURNS[0])[0], NUMBER.unpack_from(head, _TURNS[1])[0])
+        closed, holding, told = (NUMBER.unpack_from(head, place)[0] != 0 for place in (_CLOSED, _HOLDING, TOLD))
+        return cls(json.loads(facts), closed, _SECONDS.unpack_from(head, _TERM)[0], holding, turns, told)
 
     @staticmethod
     def make(facts: Mapping[str, Any]) -> bytes:
@@ -72,7 +79,7 @@ class Header:
         head = bytearray(HEADER)
         head[: len(MAGIC)] = MAGIC
         head[_FACTS : _FACTS + _LENGTH.size + len(encoded)] = _LENGTH.pack(zlib.crc32(encoded), len(encoded)) + encoded
-        _NUMBER.pack_into(head, _TURNS[0], 1)
+        NUMBER.pack_into(head, _TURNS[0], 1)
         return bytes(head)
 
 
@@ -123,7 +130,7 @@ class FileJournal:
         with self._lock:
             self._term = uptime() + seconds
             _SECONDS.pack_into(self._map, _TERM, self._term)
-            _NUMBER.pack_into(self._map, _HOLDING, 1)
+            NUMBER.pack_into(self._map, _HOLDING, 1)
 
     def leased(self, lease: Lease) -> None:
         with self._lock:
@@ -134,7 +141,7 @@ class FileJournal:
 
     def rest(self) -> None:
         with self._lock:
-            _NUMBER.pack_into(self._map, _HOLDING, 0)
+            NUMBER.pack_into(self._map, _HOLDING, 0)
 
     def begin(self, message: Message, refused: Sequence[tuple[int, Result]]) -> None:
         """Raises LeaseLost, or JournalFull while what is in it waits for the ledger."""
@@ -183,13 +190,16 @@ class FileJournal:
         with self._lock:
             return {held.token for held in self._held.values()}
 
-    def abandon(self, messages: Iterable[int]) -> None:
-        self.settled(messages)  # what was begun stays readable
+    def abandon(self, lease: Lease) -> None:
+        """What was begun stays readable."""
+        self.settled(lease.token, (message.id for message in lease.messages))
 
-    def settled(self, messages: Iterable[int]) -> None:
+    def settled(self, token: str, messages: Iterable[int]) -> None:
         with self._lock:
             for message in messages:
-                if (held := self._held.pop(message, None)) is not None:
+                held = self._held.get(message)
+                if held is not None and held.token == token:  # else it was leased again meanwhile
+                    del self._held[message]
                     self._forget(message, held)
 
     def entries(self) -> Mapping[tuple[str, int], Entry]:
@@ -207,7 +217,7 @@ class FileJournal:
                 return
             used = max(page.place for page in self._pages if page.turn)
             if not self._held:
-                _NUMBER.pack_into(self._map, _CLOSED, 1)
+                NUMBER.pack_into(self._map, _CLOSED, 1)
             self._map.close()
             os.ftruncate(self._file, used)
             os.close(self._file)
@@ -232,7 +242,7 @@ class FileJournal:
         if other.open or other.start + wanted > other.end:
             raise JournalFull("the journal is full of mails that the ledger has not taken yet")
         other.turn, other.place = max(each.turn for each in self._pages) + 1, other.start
-        _NUMBER.pack_into(self._map, _TURNS[self._pages.index(other)], other.turn)
+        NUMBER.pack_into(self._map, _TURNS[self._pages.index(other)], other.turn)
         self._page = other
         return other
 

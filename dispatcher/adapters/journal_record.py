@@ -58,6 +58,11 @@ def records(page: bytes, turn: int) -> Iterator[bytes]:
         place += _HEAD.size + length
 
 
+def length(page: bytes, turn: int) -> int:
+    """How many bytes of a page its records take."""
+    return sum(_HEAD.size + len(payload) for payload in records(page, turn))
+
+
 def entries(page: bytes, turn: int) -> Iterator[Entry]:
     """What a page says of each message, as last begun."""
     found: dict[int, Entry] = {}

@@ -14,6 +14,7 @@ from dispatcher.events import (
     RelayPaused,
     RelayResumed,
     Replayed,
+    ReplayFailed,
     SettingsKept,
     StuckEnded,
 )
@@ -101,6 +102,8 @@ class LogSink:
                 in_doubt=event.in_doubt,
                 back=event.back,
             )
+        elif isinstance(event, ReplayFailed):
+            self._log.error("a journal could not be replayed", owner=event.owner, reason=event.reason)
         elif isinstance(event, StuckEnded):
             self._log.error("a worker outlived its lease and was killed", pid=event.pid)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 _NETWORK = re.compile(
     r"9p|afs|beegfs|ceph|cifs|coda|gfs2?|glusterfs|gpfs|lustre|ncpfs|nfs\d?|ocfs2|pvfs2|smb\d?|smbfs"
-    r"|fuse\.(cephfs|glusterfs|s3fs|sshfs)"
+    r"|fuse\.(cephfs|gcsfuse|glusterfs|juicefs|rclone|s3fs|sshfs)"
 )
 _MOUNTS = Path("/proc/self/mountinfo")
 

@@ -40,6 +40,10 @@ class MemoryJournal:
     def leasing(self, seconds: float) -> None:
         self._term = self._clock() + seconds
 
+    def over(self) -> bool:
+        """Whether the term of its last lease is."""
+        return self._clock() > self._term
+
     def leased(self, lease: Lease) -> None:
         with self._lock:
             for message in lease.messages:
@@ -83,17 +87,17 @@ class MemoryJournal:
         with self._lock:
             return {held.token for held in self._held.values()}
 
-    def abandon(self, messages: Iterable[int]) -> None:
+    def abandon(self, lease: Lease) -> None:
         with self._lock:
-            for message in messages:
-                self._held.pop(message, None)
+            for message in lease.messages:
+                self._held.pop(message.id, None)
 
-    def settled(self, messages: Iterable[int]) -> None:
+    def settled(self, token: str, messages: Iterable[int]) -> None:
         with self._lock:
             for message in messages:
-                held = self._held.pop(message, None)
-                if held is not None and held.entry is not None and held.entry.reply is not None:
-                    self._entries.pop((held.token, message), None)
+                if message in self._held and self._held[message].token == token:
+                    del self._held[message]
+                    self._entries.pop((token, message), None)
 
     def entries(self) -> Mapping[tuple[str, int], Entry]:
         with self._lock:
@@ -113,6 +117,7 @@ class MemoryJournals:
         self._strict, self._clock = strict, clock
         self._living: dict[str, MemoryJournal] = {}
         self._dead: dict[str, tuple[MemoryJournal, bool]] = {}
+        self._told = set[str]()
 
     def open(self, build: str) -> MemoryJournal:  # noqa: ARG002 - the interface's; all is built by this process
         journal = MemoryJournal(f"memory/{uuid4().hex}", strict=self._strict, clock=self._clock)
@@ -123,8 +128,8 @@ class MemoryJournals:
         """As if its process had ended."""
         self._dead[journal.owner] = self._living.pop(journal.owner), rebooted
 
-    def living(self) -> set[str]:
-        return set(self._living)
+    def owners(self) -> set[str]:
+        return {*self._living, *self._dead}
 
     def end_stuck(self, seconds: float) -> list[int]:  # noqa: ARG002 - the interface's; a process does not end itself
         return []
@@ -132,9 +137,12 @@ class MemoryJournals:
     @contextmanager
     def dead(self) -> Iterator[Iterator[DeadJournal]]:
         yield (
-            DeadJournal(owner, journal.entries, rebooted=rebooted, over=self._clock() > journal._term)  # noqa: SLF001 - ours
+            DeadJournal(owner, journal.entries, told=owner in self._told, rebooted=rebooted, over=journal.over())
             for owner, (journal, rebooted) in tuple(self._dead.items())
         )
+
+    def note_told(self, owner: str) -> None:
+        self._told.add(owner)
 
     def remove(self, owner: str) -> None:
         del self._dead[owner]

@@ -153,7 +153,9 @@ class MemoryLedger:
                     row.state, row.token, row.lease_until, row.changed_at = State.LEASED, token, until, now
                     row.owner = owner
                     taken[row.message.id].append(row)
-            return Lease(token, until, views(row for mine in taken.values() for row in mine), now)
+            return Lease(
+                token, until, views(row for mine in taken.values() for row in mine), now, len(taken) < len(crashes)
+            )
 
     def _due(self, lane: Lane, avoid: Collection[str | None]) -> list[DeliveryRow]:
         """What waits in the lane, is due, held by no pause, and for no relay that is avoided."""

@@ -89,7 +89,7 @@ def test_a_message_that_was_never_begun_may_be_answered(journal: Journal) -> Non
 def test_settled_messages_are_forgotten(journal: Journal) -> None:
     for number in (1, 2, 3):
         journal.begin(message(number), ())
-    journal.settled([1, 3, 99])
+    journal.settled("t1", [1, 3, 99])
     assert journal.begun() == {2: (20,)}
 
 
@@ -147,9 +147,10 @@ def test_the_term_counts_from_before_the_ledger_was_asked(desk: Desk) -> None:
 def test_a_lease_is_held_until_all_of_it_is_settled(desk: Desk) -> None:
     desk.lease(1, 2)
     desk.lease(3, token="t2")
-    desk.journal.settled([1, 3])
+    desk.journal.settled("t1", [1, 3])
+    desk.journal.settled("t2", [3])
     assert desk.journal.tokens() == {"t1"}
-    desk.journal.abandon([2])
+    desk.journal.abandon(lease_of("t1", 1, 2))
     assert desk.journal.tokens() == set()
 
 
@@ -170,12 +171,21 @@ def test_what_is_abandoned_stays_readable(desk: Desk) -> None:
     desk.lease(1)
     desk.journal.begin(message(1), ())
     desk.journal.reply(Outcome(1, ((10, SENT),), "main"))
-    desk.journal.abandon([1])
+    desk.journal.abandon(lease_of("t1", 1))
     assert desk.journal.entries()["t1", 1].result(10) == SENT
 
 
 def test_a_process_that_lives_is_not_among_the_dead(desk: Desk) -> None:
     desk.lease(1)
-    assert desk.journals.living() == {desk.journal.owner}
+    assert desk.journals.owners() == {desk.journal.owner}
     with desk.journals.dead() as found:
         assert list(found) == []
+
+
+def test_what_is_settled_of_an_older_lease_is_held_under_the_newer_one(desk: Desk) -> None:
+    desk.lease(1)
+    desk.lease(1, token="t2")
+    desk.journal.begin(message(1), ())
+    desk.journal.settled("t1", [1])
+    assert desk.journal.tokens() == {"t2"}
+    assert desk.journal.begun() == {1: (10,)}

@@ -8,7 +8,7 @@ import pytest
 from dispatcher.delivery import Lane, Lease, State
 from dispatcher.dispatcher import SystemClock
 from dispatcher.errors import LedgerUnavailable
-from dispatcher.events import DeliveryTried, Event, Replayed
+from dispatcher.events import DeliveryTried, Event, Replayed, ReplayFailed
 from dispatcher.interfaces import Ledger
 from dispatcher.ledger import LEASE_ENDED
 from dispatcher.mail import Message
@@ -160,7 +160,7 @@ def test_a_process_that_lives_keeps_its_lease(host: Host) -> None:
     begin(host.theirs, lease, 0)
     host.age(3600.0)
     assert host.replay.replay() == 0
-    assert host.ledger.reclaim(host.replay.living(), 0.0) == 0
+    assert host.ledger.reclaim(host.replay.owners(), 0.0) == 0
     assert states(host.ledger) == {State.LEASED: 1}
     assert host.ledger.reclaim((), 0.0) == 1
 
@@ -215,7 +215,7 @@ def test_what_was_sent_in_a_lease_that_was_abandoned_is_settled(host: Host) -> N
     lease = host.lease(host.mine)
     begin(host.mine, lease, 0)
     reply(host.mine, lease, 0, OK)
-    host.mine.abandon(each.id for each in lease.messages)
+    host.mine.abandon(lease)
     assert host.replay.end_strays() == 2
     assert states(host.ledger) == {State.SENT: 1, State.QUEUED: 1}
 
@@ -243,3 +243,90 @@ def test_four_deaths_make_a_message_invalid_and_two_let_it_go_alone(host: Host) 
     poison, other = record(host, "poison@x.example"), record(host, "other@x.example")
     assert (poison.state, poison.text) == (State.INVALID, "ended its worker four times")
     assert other.state is State.SENT
+
+
+def test_the_dead_of_a_host_are_its_own_however_late_it_comes_back(host: Host) -> None:
+    add(host.ledger, accepted())
+    lease = host.lease(host.theirs)
+    begin(host.theirs, lease, 0)
+    reply(host.theirs, lease, 0, OK)
+    host.journals.kill(host.theirs)
+    host.age(86000.0)
+    assert host.ledger.reclaim(host.replay.owners(), 900.0) == 0
+    host.replay.replay()
+    assert states(host.ledger) == {State.SENT: 1}
+
+
+def test_a_fault_of_ours_is_counted_like_a_death_of_it(host: Host) -> None:
+    add(host.ledger, accepted("poison@x.example"), accepted("other@x.example"))
+    for _ in range(20):
+        lease = host.lease(host.mine)
+        if not lease.messages:
+            break
+        if any(d.rcpt == "poison@x.example" for each in lease.messages for d in each.deliveries):
+            host.replay.abandon(lease)
+            assert host.replay.end_strays() == len(lease.messages)
+        else:
+            settle(host.ledger, lease)
+            host.mine.settled(lease.token, [each.id for each in lease.messages])
+    assert states(host.ledger) == {State.INVALID: 1, State.SENT: 1}
+
+
+def test_deaths_are_counted_in_a_row(host: Host) -> None:
+    add(host.ledger, accepted("unlucky@x.example"))
+    for _ in range(5):
+        journal = host.journals.open("")
+        host.lease(journal)
+        host.journals.kill(journal)
+        host.replay.replay()
+        settle(host.ledger, host.lease(host.mine), State.DEFERRED)
+    assert states(host.ledger) == {State.DEFERRED: 1}
+
+
+def test_silence_that_a_reboot_may_have_cut_short_is_in_doubt(host: Host) -> None:
+    add(host.ledger, accepted(if_in_doubt="hold"))
+    lease = host.lease(host.theirs)
+    begin(host.theirs, lease, 0)
+    reply(host.theirs, lease, 0, NoReply(Phase.DATA, "closed", closed=True))  # then perhaps over another relay
+    host.journals.kill(host.theirs, rebooted=True)
+    host.replay.replay()
+    assert states(host.ledger) == {State.IN_DOUBT: 1}
+
+
+def test_a_journal_that_cannot_be_taken_up_does_not_hold_up_the_next(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(host.ledger, accepted("a@x.example"), accepted("b@x.example"))
+    host.lease(host.theirs, limit=1)
+    host.journals.kill(host.theirs)
+    other = host.journals.open("")
+    host.lease(other)
+    host.journals.kill(other)
+    held = host.ledger.held
+
+    def torn(owner: str) -> list[Lease]:
+        if owner == host.theirs.owner:
+            raise KeyError("torn")
+        return held(owner)
+
+    monkeypatch.setattr(host.ledger, "held", torn)
+    assert host.replay.replay() == 1
+    assert ReplayFailed(host.theirs.owner, "KeyError: 'torn'") in host.events
+
+
+def test_what_was_told_is_told_again_only_after_the_ledger_was_away(host: Host) -> None:
+    add(host.ledger, accepted("sent@x.example"))
+    lease = host.lease(host.theirs)
+    begin(host.theirs, lease, 0)
+    reply(host.theirs, lease, 0, OK)
+    host.journals.kill(host.theirs)
+    host.replay.replay()
+    read: list[str] = []
+    entries = host.theirs.entries
+    host.theirs.entries = lambda: read.append("read") or entries()  # type: ignore[method-assign, func-returns-value]
+    host.replay.replay()
+    assert not read
+    host.replay.again()
+    host.replay.replay()
+    host.replay.replay()
+    assert read == ["read"]

@@ -1,6 +1,7 @@
 """The journal's file: what outlives its process, who may open it, what a torn one says."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -36,6 +37,8 @@ journal.leased(lease_of("t1", 1, 2, 3))
 journal.begin(message(1), ())
 journal.reply(Outcome(1, ((10, Reply(250, "Ok", "2.0.0")),), "main"))
 journal.begin(message(2), ())
+if sys.argv[3] == "True":
+    journal.rest()
 print(journal.owner, flush=True)
 time.sleep(60)
 """
@@ -44,8 +47,8 @@ time.sleep(60)
 class Owner:
     """A process with a journal: message 1 is answered, 2 begun, 3 only leased."""
 
-    def __init__(self, folder: Path, seconds: float = 60.0) -> None:
-        command = [sys.executable, "-c", _OWNER, str(folder), str(seconds)]
+    def __init__(self, folder: Path, seconds: float = 60.0, *, rests: bool = False) -> None:
+        command = [sys.executable, "-c", _OWNER, str(folder), str(seconds), str(rests)]
         root = str(Path(__file__).parents[2])
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
@@ -78,6 +81,7 @@ def test_what_a_killed_process_wrote_is_there(tmp_path: Path, owner: Owner) -> N
     assert dead(journals) == []
     owner.end()
     assert journals.living() == set()
+    assert journals.owners() == {owner.name}
     (found,) = dead(journals)
     assert (found.owner, found.build, found.closed, found.rebooted, found.over) == (
         owner.name,
@@ -192,7 +196,8 @@ def test_one_with_nothing_in_hand_is_not(tmp_path: Path) -> None:
     journal.leasing(-1.0)
     assert [each.owner for each in journals.overdue()] == [journal.owner]
     journal.rest()
-    assert journals.overdue() == []
+    assert [each.holding for each in journals.overdue()] == [False]
+    assert journals.end_stuck(0.0) == []
     journal.close()
 
 
@@ -207,7 +212,7 @@ def test_pages_take_turns_as_what_is_in_them_is_settled(tmp_path: Path) -> None:
         journal.leased(lease_of(f"t{number}", number))
         journal.begin(message(number), ())
         journal.reply(Outcome(number, ((number * 10, SENT),), "main"))
-        journal.settled([number])
+        journal.settled(f"t{number}", [number])
     entries = journal.entries()
     kept = sorted(number for _, number in entries)
     assert kept == list(range(kept[0], 500))
@@ -241,7 +246,7 @@ def test_a_full_journal_refuses_a_begin_and_keeps_room_for_every_reply(tmp_path:
     for entry in entries.values():
         assert isinstance(entry.reply, Reply)
         assert (entry.reply.code, entry.reply.enhanced, entry.reply.text[:11]) == (451, "4.7.1", "later later")
-    journal.settled(range(begun))
+    journal.settled("t1", range(begun))
     journal.begin(message(999), ())
     journal.close()
 
@@ -301,3 +306,60 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(mounts, "network", lambda _: "nfs4")
     with pytest.raises(ConfigurationError, match="nfs4"):
         FileJournals(tmp_path)
+
+
+def test_one_that_stands_still_is_ended_although_it_holds_no_lease(tmp_path: Path) -> None:
+    still = Owner(tmp_path, seconds=3.0, rests=True)
+    try:
+        journals = FileJournals(tmp_path)
+        assert journals.end_stuck(0.0) == []
+        os.kill(still.process.pid, signal.SIGSTOP)
+        ended = wait_for(lambda: journals.end_stuck(0.0), 20)
+        assert ended == [still.process.pid]
+        still.process.wait(10)
+        assert journals.living() == set()
+    finally:
+        still.end()
+
+
+def test_a_file_of_another_user_is_passed_over(tmp_path: Path, owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0.journal").mkdir()  # cannot be opened, whoever we are
+    journals = FileJournals(tmp_path)
+    assert journals.living() == {owner.name}
+    owner.end()
+    assert [each.owner for each in dead(journals)] == [owner.name]
+    assert journals.end_stuck(0.0) == []
+
+
+def test_a_disk_without_room_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journals = FileJournals(tmp_path)
+    monkeypatch.setattr(folder_of, "_allocate", full)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(ConfigurationError, match="No space left"):
+            journals.open("")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
+
+
+def test_one_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "9.journal").write_bytes(b"mailjrn2" + bytes(HEADER))
+    assert dead(FileJournals(tmp_path)) == []
+    assert (tmp_path / "9.journal").exists()
+
+
+def test_what_was_told_is_marked_and_gives_its_room_back(tmp_path: Path, owner: Owner) -> None:
+    owner.end()
+    journals = FileJournals(tmp_path)
+    with journals.dead() as found:
+        (first,) = found
+        assert not first.told
+        before = first.entries()
+        journals.note_told(owner.name)
+    (second,) = dead(journals)
+    assert second.told
+    assert second.entries() == before
+    assert next(tmp_path.glob("*.journal")).stat().st_size < HEADER + 1000

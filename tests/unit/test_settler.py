@@ -27,6 +27,15 @@ class Recorder(MemoryLedger):
         return len(settlements)
 
 
+class Stumbling(Recorder):
+    """Cannot settle what is of the lease ``bad``."""
+
+    def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
+        if token == "bad":
+            raise ValueError("no such column")
+        return super().settle(token, settlements)
+
+
 def sent(*numbers: int) -> list[Settlement]:
     return [Settlement(n, n, State.SENT, attempted=True) for n in numbers]
 
@@ -67,6 +76,16 @@ def test_a_full_group_does_not_wait_for_its_time() -> None:
     assert mine.close()
 
 
+def test_a_settlement_that_fails_does_not_hold_up_the_others() -> None:
+    ledger, told = Stumbling(), list[Event]()
+    mine = settler(ledger, told=told)
+    mine.add("bad", sent(1))
+    mine.add("good", sent(2))
+    assert not mine.flush()
+    assert ledger.groups == [("good", [2])]
+    assert told == [LedgerAway("ValueError: no such column", 1)]
+
+
 def test_while_the_ledger_is_away_outcomes_wait_in_their_order_and_are_told_of() -> None:
     ledger, told = Recorder(), list[Event]()
     mine = settler(ledger, told=told)
@@ -75,7 +94,7 @@ def test_while_the_ledger_is_away_outcomes_wait_in_their_order_and_are_told_of()
     assert not mine.flush()
     mine.add("a", sent(2))
     assert not mine.flush()
-    assert told == [LedgerAway("LedgerUnavailable: gone fishing", n) for n in (1, 2)]
+    assert told == [LedgerAway("gone fishing", n) for n in (1, 2)]
     ledger.away.clear()
     assert mine.flush()
     assert ledger.groups == [("a", [1, 2])]

@@ -76,7 +76,7 @@ def lease(
     held = brakes(tx, avoid)
     if lane.value in held.lanes:
         return Lease(token, until)
-    chosen = _choose(tx, _due(tx, lane, held), limit, named)
+    chosen, more = _choose(tx, _due(tx, lane, held), limit, named)
     if not chosen:
         return Lease(token, until)
     query = (
@@ -93,7 +93,7 @@ def lease(
     for chunk in chunks([row.id for row in good]):
         mine = {"token": token, "lease_until": until, "owner": owner, "changed_at": tx.now}
         tx.execute(_TAKE, {"among": chunk, **mine})
-    return Lease(token, until, views(tx, good, chosen), tx.now)
+    return Lease(token, until, views(tx, good, chosen), tx.now, more)
 
 
 def due(tx: Transaction, lane: Lane, limit: int, avoid: Collection[str | None]) -> int:
@@ -109,8 +109,9 @@ def _due(tx: Transaction, lane: Lane, held: Brakes) -> ColumnElement[bool]:
     return and_(deliveries.c.lane == lane.value, deliveries.c.due_at <= tx.now, *held.passed())
 
 
-def _choose(tx: Transaction, due: ColumnElement[bool], limit: int, named: Sequence[int]) -> list[int]:
-    """The numbers of up to ``limit`` messages, locked: those named first, then those that are due longest."""
+def _choose(tx: Transaction, due: ColumnElement[bool], limit: int, named: Sequence[int]) -> tuple[list[int], bool]:
+    """The numbers of up to ``limit`` messages, locked: those named first, then those that are due longest; and whether
+    others may not go with them."""
     crashes: dict[int, int] = {}
     query = (
         select(messages.c.id, deliveries.c.crashes)
@@ -123,7 +124,8 @@ def _choose(tx: Transaction, due: ColumnElement[bool], limit: int, named: Sequen
         # Not in the index's words, so that SQLite looks these messages up instead of walking through the backlog.
         _fill(tx, query.where(_IS_WAITING, messages.c.id.in_(chunk)), crashes, limit)
     _fill(tx, query.where(_IN_DUE_INDEX), crashes, limit)
-    return together(crashes)
+    chosen = together(crashes)
+    return chosen, len(chosen) < len(crashes)
 
 
 def _fill(tx: Transaction, query: Select[int, int], crashes: dict[int, int], limit: int) -> None:

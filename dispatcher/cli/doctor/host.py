@@ -63,7 +63,7 @@ def journals(settings: "Settings") -> Iterator[Finding]:
     from dispatcher.adapters.journals import FileJournals  # noqa: PLC0415 - as above
 
     found = FileJournals.of(settings.data_dir)
-    living, stuck = found.living(), found.overdue(_STUCK_SECONDS)
+    living, stuck = found.living(), [each for each in found.overdue(_STUCK_SECONDS) if each.holding]
     with found.dead() as dead:
         left = sum(not each.closed for each in dead)
     text = f"{len(living)} of processes that run" + (f", {left} of ones that were killed" if left else "")
