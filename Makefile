@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-JOBS   ?= 3
+JOBS   ?= 4
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 

@@ -91,6 +91,7 @@ class _Stack:
         from dispatcher.cli import programs  # noqa: PLC0415 - --help needs none of it
 
         self._broker_url = self._broker()
+        port = self._find_flower_port() if flower else 0
         self._write()  # the workers find the broker by it
         self._start(*programs.workers(self._settings))
         with _Readiness() as readiness:
@@ -99,8 +100,7 @@ class _Stack:
             return
         # Beat and Flower come second: nobody waits for them, and without a beat every worker sweeps by itself.
         self._start(programs.beat(self._settings))
-        if flower:
-            port = self._find_flower_port()
+        if port:
             self._start(programs.flower(self._settings, port))
         self._show()
         if readiness.reached:

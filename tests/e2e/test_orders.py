@@ -12,7 +12,7 @@ from tests import orders
 from tests.processes import sink_process
 from tests.sizes import sized
 
-COUNT = sized(1500, 5000)
+COUNT = sized(800, 5000)
 BAD = (7, 77, 777, COUNT + 2)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

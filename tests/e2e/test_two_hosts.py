@@ -11,7 +11,7 @@ from tests.orders import text_of
 from tests.processes import sink_process
 from tests.waiting import wait_for
 
-COUNT = 240
+COUNT = 120
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(240)]
 
 _META = """description = "An invoice"

@@ -25,7 +25,7 @@ from tests.smtpd import Certificates
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3 * 3600))]
-WAITING = sized(2000, 10_000)  # mails, over all relays
+WAITING = sized(600, 10_000)  # mails, over all relays
 DOWN = sized(15.0, 3600.0)  # seconds that the relays are away
 BACK = 20.0  # seconds after which a relay that is back must have had mail
 FOR_EVER = 1e6

@@ -15,7 +15,7 @@ from tests.processes import children, kill, member, sink_process
 from tests.sizes import sized
 from tests.waiting import wait_for
 
-COUNT = sized(3000, 10_000)
+COUNT = sized(2000, 10_000)
 BAD = frozenset({5, COUNT // 4, COUNT // 2, COUNT * 3 // 4, COUNT - 1})
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
