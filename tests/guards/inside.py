@@ -113,7 +113,7 @@ REPLAY = (
     Guard(
         name="late-250",
         file="dispatcher/replay.py",
-        old="        return count + self._settle_late(dead, entries)\n",
+        old="        return count + (self._settle_late(dead, entries) if late else 0)\n",
         new="        return count\n",
         test="tests/contract/test_replay.py::test_a_known_250_counts_although_its_lease_was_ended[memory]",
         why="a 250 of a lease that was swept is forgotten",
@@ -140,7 +140,7 @@ LEASE = (
     Guard(
         name="living-keeps-its-leases",
         file="dispatcher/sweeper.py",
-        old="self._ledger.reclaim(self._replay.living(), self._policy.host_grace)",
+        old="self._ledger.reclaim(self._replay.owners(), self._policy.host_grace)",
         new="self._ledger.reclaim((), 0.0)",
         test=f"{_FROZEN}test_a_host_that_stood_still_sends_nothing_under_a_lease_that_is_over{_SQLITE}",
         why="what a process of this host has under way is given to another",

@@ -11,7 +11,7 @@ LEDGER = (
     Guard(
         name="settler-keeps",
         file="dispatcher/settler.py",
-        old="                    self._keep(group)\n",
+        old="                self._keep(group)\n",
         new="",
         test=f"{_AWAY}test_replies_wait_while_nothing_can_be_committed{_POSTGRES}",
         why="a known reply is forgotten while the ledger is away",
@@ -116,8 +116,8 @@ RELAY = (
     Guard(
         name="relay-is-paused",
         file="dispatcher/batch.py",
-        old="            trouble = error.reason\n            self._found_ill(relay, ReplyClass.RELAY, trouble)\n",
-        new="            trouble = error.reason\n",
+        old="            self._found_ill(relay, ReplyClass.ACCOUNT if refused else ReplyClass.RELAY, trouble)\n",
+        new="",
         test=f"{_RELAY}test_relays_that_are_away_cost_nothing_and_are_used_when_they_are_back",
         why="every mail that waits tries the relay that is down",
     ),
