@@ -6,7 +6,7 @@ JOBS   ?= 4
 RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test faults soak guards great test-fast lint bench lock clean
+.PHONY: demo test faults faults-short soak guards great test-fast lint bench lock clean
 
 MINUTES ?= 20
 SEED    ?= 1
@@ -17,6 +17,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Every fault on both kinds of ledger and broker, with short waits. In `make test` each plays on one kind.
+faults-short: $(STAMP)
+	DISPATCHER_TEST_KINDS=all $(RUN) -m pytest tests/faults $(ARGS)
 
 # Every fault with the waits of a real installation: leases of minutes, outages of half a minute. Hours.
 faults: $(STAMP)

@@ -55,8 +55,9 @@ class Runtime:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """What runs on this data folder: ``pid``, ``started`` (epoch), ``broker_url``, ``flower`` (URL or None) and
-    ``processes``, each with ``name``, ``pid`` and ``restarts``. None when nothing does, or it is another user's."""
+    """What runs on this data folder: ``pid``, ``started`` (epoch), ``ready`` (every lane is served), ``broker_url``,
+    ``flower`` (URL or None) and ``processes``, each with ``name``, ``pid`` and ``restarts``. None when nothing does, or
+    it is another user's."""
     try:
         lock = os.open(folder / _LOCK, os.O_RDONLY)
     except OSError:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from dispatcher.adapters.runtime import read
+
 _COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 _TAIL = 4000
 _LOOK_SECONDS = 0.05
@@ -22,7 +24,7 @@ class Stack:
 
     command = _COMMAND  # that runs ``dispatcher``, whatever is on the PATH
 
-    def __init__(self, environment: Mapping[str, str], *options: str, ready_seconds: float = 60.0) -> None:
+    def __init__(self, environment: Mapping[str, str], *options: str, ready_seconds: float = 90.0) -> None:
         self.environment = {**os.environ, **environment}
         self.folder = Path(environment["DISPATCHER_DATA_DIR"])
         self._options, self._ready_seconds = options, ready_seconds
@@ -54,14 +56,14 @@ class Stack:
             raise RuntimeError(f"the stack did not come up: {self.log()[-_TAIL:]}")
 
     def _ready(self, process: "subprocess.Popen[bytes]") -> bool:
-        """Wait until every lane is served; False when that takes too long, or the stack has ended."""
-        command = [*_COMMAND, "wait", "--ready", "--timeout", str(self._ready_seconds)]
-        quiet = subprocess.DEVNULL
-        with subprocess.Popen(command, env=self.environment, stdout=quiet, stderr=quiet) as probe:  # noqa: S603 - ours
-            while probe.poll() is None and process.poll() is None:
-                time.sleep(_LOOK_SECONDS)
-            probe.kill()
-        return probe.returncode == 0
+        """Wait until it says that every lane is served; False when that takes too long, or the stack has ended."""
+        until = time.monotonic() + self._ready_seconds
+        while process.poll() is None and time.monotonic() < until:
+            found = read(self.folder)
+            if found is not None and found["pid"] == process.pid and found.get("ready"):
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return False
 
     def stop(self, seconds: float = 60.0) -> int:
         """Ask it to drain and stop; killed when it does not in time. Its exit code."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _FLOWER_PORTS = range(5555, 5655)
 _BROKER_SECONDS = 60.0  # reading a large queue back from disk takes its time
-_READY_SECONDS = "30"
+_READY_SECONDS = "60"
 _LOOK_SECONDS = 0.1
 _STUCK_LOOK_SECONDS, _STUCK_SECONDS = 1.0, 3.0
 _SELF = (sys.executable, "-c", "from dispatcher.cli import main; main()")
@@ -83,7 +83,7 @@ class _Stack:
 
         self._settings, self._runtime, self._supervisor, self._requests = settings, runtime, supervisor, requests
         self._started, self._stale = time.time(), False
-        self._broker_url, self._flower = "", ""
+        self._broker_url, self._flower, self._ready = "", "", False
         self._journals, self._watched = FileJournals.of(settings.data_dir), time.monotonic()
 
     def run(self, *, flower: bool) -> None:
@@ -98,6 +98,7 @@ class _Stack:
             self._watch(readiness.over)
         if self._requests.count:
             return
+        self._ready = readiness.reached is not None
         # Beat and Flower come second: nobody waits for them, and without a beat every worker sweeps by itself.
         self._start(programs.beat(self._settings))
         if port:
@@ -165,6 +166,7 @@ class _Stack:
             {
                 "pid": os.getpid(),
                 "started": self._started,
+                "ready": self._ready,
                 "broker_url": self._broker_url,
                 "flower": self._flower,
                 "processes": [

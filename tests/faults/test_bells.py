@@ -15,7 +15,7 @@ from dispatcher.dispatcher import Dispatcher
 from dispatcher.mail import Receipt
 from dispatcher.sweeper import WATERMARK
 from tests import orders
-from tests.faults.world import COUNT, KINDS, World, make_world
+from tests.faults.world import BOTH, COUNT, KINDS, POSTGRES, World, make_world
 from tests.sizes import sized
 from tests.waiting import wait_for
 
@@ -25,7 +25,7 @@ MOST = 2 * WATERMARK  # bells: those of the doors, and of a sweep that looked at
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3600))]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One with four processes for its lane."""
     folder = tmp_path_factory.mktemp("world")

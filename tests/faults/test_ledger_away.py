@@ -19,7 +19,8 @@ import pytest
 from dispatcher.cli.exits import OUT_OF_REACH
 from dispatcher.delivery import Lane
 from tests import orders
-from tests.faults.world import COUNT, KINDS, OUTAGE, World, make_world
+from tests.faults.world import BOTH, COUNT, KINDS, OUTAGE, POSTGRES, World, make_world
+from tests.ledgers import ANNA
 from tests.processes import children, kill, member
 from tests.servers import Standby, missing, require
 from tests.sizes import FULL, sized
@@ -52,7 +53,7 @@ postgres_only = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     change = SAFE if FULL else SAFE | LONG
     with make_world(request.param, tmp_path_factory.mktemp("away"), final_seconds=0.03, **change) as made:
@@ -102,6 +103,15 @@ def administrator(world: World) -> "psycopg.Connection[tuple[int]]":
     return psycopg.connect(host="127.0.0.1", port=world.postgres.port, user="test", dbname="postgres", autocommit=True)
 
 
+def begin_backlog(world: World) -> None:
+    """Mail enough for the whole test waits, and the first of it is sent."""
+    with world.producer() as producer:
+        producer.ledger.pause("lane", Lane.TRANSACTIONAL.value, None, "until all of it is there", ANNA)
+        world.submit(BACKLOG)
+        producer.ledger.resume("lane", Lane.TRANSACTIONAL.value, ANNA)
+    world.flows(20)
+
+
 def idle(world: World, seconds: float = 1.0) -> None:
     """Wait until the workers have nothing in hand: no more mail comes."""
     seen = [(world.taken(), time.monotonic())]
@@ -116,8 +126,7 @@ def idle(world: World, seconds: float = 1.0) -> None:
 
 
 def test_replies_wait_while_nothing_can_be_committed(world: World) -> None:
-    world.submit(BACKLOG)
-    world.flows(20)
+    begin_backlog(world)
     with away(world):
         world.flows(10)  # ten that the relay took, and that the ledger cannot know of
         time.sleep(OUTAGE)
@@ -126,8 +135,7 @@ def test_replies_wait_while_nothing_can_be_committed(world: World) -> None:
 
 
 def test_what_a_killed_worker_knew_counts_when_the_ledger_is_back(world: World) -> None:
-    world.submit(BACKLOG)
-    world.flows(20)
+    begin_backlog(world)
     with away(world):
         world.flows(10)
         idle(world)  # so that none is between the body and the reply: of those nobody could know
@@ -140,8 +148,7 @@ def test_what_a_killed_worker_knew_counts_when_the_ledger_is_back(world: World) 
 
 @postgres_only
 def test_connections_that_are_cut_again_and_again_double_nothing(world: World) -> None:
-    world.submit(BACKLOG)
-    world.flows(20)
+    begin_backlog(world)
     with cutting(world, "true") as cut:
         time.sleep(OUTAGE)
         world.flows(1)
@@ -154,8 +161,7 @@ def test_connections_that_are_cut_again_and_again_double_nothing(world: World) -
 def test_commits_whose_answers_are_lost_count_once(world: World) -> None:
     """Each commit is made, waits for a standby that is not there, and is cut off: leases that nobody was told of, and
     replies that were settled unheard."""
-    world.submit(BACKLOG)
-    world.flows(20)
+    begin_backlog(world)
     with administrator(world) as admin:
         admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         admin.execute("SELECT pg_reload_conf()")

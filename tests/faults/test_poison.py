@@ -7,14 +7,13 @@ import pytest
 
 from tests.faults.rig.arming import PATIENT, Rig, rigged
 from tests.faults.test_worker_steps import in_doubt, rows
-from tests.faults.world import KINDS, World
-from tests.sizes import sized
+from tests.faults.world import BOTH, KINDS, POSTGRES, World
 
 AROUND = 20  # mails before, between and behind the poisoned ones, in the same batches
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module", params=sized((KINDS[1],), KINDS))
+@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
     with rigged(request.param, tmp_path_factory.mktemp("poison"), **PATIENT) as found:
         yield found

@@ -58,7 +58,7 @@ def test_the_master_is_killed_in_the_middle_of_a_run_and_nothing_is_lost_or_doub
     later.write_text("".join(later.read_text("utf-8").splitlines(keepends=True)[COUNT:]), "utf-8")
     with sink_process(record) as url:
         environment = {"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url, **watched.environment}
-        with Stack(environment, "--no-flower") as stack:
+        with Stack(environment) as stack:
             submit = subprocess.Popen(
                 [*stack.command, "submit", str(lines)],
                 env=stack.environment,

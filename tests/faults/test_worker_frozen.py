@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.rig.arming import Rig, ended, rigged, sender
 from tests.faults.test_worker_steps import copies, in_doubt, rows
-from tests.faults.world import KINDS, LEASE, World
+from tests.faults.world import BOTH, KINDS, LEASE, SQLITE, World
 from tests.processes import children
 from tests.sizes import sized
 
@@ -18,7 +18,7 @@ COUNT, PROCESSES = 200, 3
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(600, 3600))]
 
 
-@pytest.fixture(scope="module", params=sized((KINDS[0],), KINDS))
+@pytest.fixture(scope="module", params=KINDS if BOTH else SQLITE)
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
     with rigged(
         request.param,

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 import pytest
 
 from tests.faults.rig.arming import PATIENT, sender
-from tests.faults.world import KINDS, World, make_world
+from tests.faults.world import BOTH, KINDS, POSTGRES, World, make_world
 from tests.processes import children, kill
 from tests.sizes import sized
 
@@ -17,7 +17,7 @@ FINAL_SECONDS = 0.05  # so that a body is nearly always in flight
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(600, 3600))]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with make_world(
         request.param,

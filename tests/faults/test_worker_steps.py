@@ -11,14 +11,14 @@ from dispatcher.delivery import Selector, State
 from dispatcher.records import DeliveryRecord
 from tests import orders
 from tests.faults.rig.arming import KNOWN, PATIENT, STEPS, UNKNOWN, Rig, rigged
-from tests.faults.world import KINDS, World
+from tests.faults.world import BOTH, KINDS, SQLITE, World
 
 BATCH = 20
 FAR = ("after_dot", "heard")  # from here on the relay may have it
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS if BOTH else SQLITE)
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
     settings = PATIENT | {"DISPATCHER_DELIVERY__BATCH_SIZE": str(BATCH)}
     with rigged(request.param, tmp_path_factory.mktemp("steps"), **settings) as found:

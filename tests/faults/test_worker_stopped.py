@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults.rig.arming import PATIENT, Rig, ended, rigged, sender
-from tests.faults.world import KINDS, World
+from tests.faults.world import BOTH, KINDS, POSTGRES, World
 from tests.processes import children, kill, member
 from tests.sizes import sized
 from tests.waiting import wait_for
@@ -19,7 +19,7 @@ LONGEST = 20.0  # that a phase of a mail may last
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(600, 3600))]
 
 
-@pytest.fixture(scope="module", params=sized((KINDS[1],), KINDS))
+@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
     with rigged(
         request.param, tmp_path_factory.mktemp("stopped"), final_seconds=FINAL_SECONDS, RIG_SOFT="3", **PATIENT

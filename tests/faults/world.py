@@ -31,6 +31,8 @@ from tests.sizes import FULL, sized
 from tests.waiting import wait_for
 
 KINDS = ("sqlite+valkey", pytest.param("postgres+redis", marks=pytest.mark.server))
+SQLITE, POSTGRES = ((kind,) for kind in KINDS)
+BOTH = FULL or os.environ.get("DISPATCHER_TEST_KINDS") == "all"
 COUNT = sized(2000, 20_000)  # mails of one fault under load
 OUTAGE = sized(3.0, 30.0)  # seconds that something stays away
 LEASE = sized(6.0, 300.0)
@@ -264,7 +266,7 @@ def make_world(kind: str, folder: Path, *, final_seconds: float = 0.0, **environ
         yield world
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One world for the tests of a module, of either kind."""
     with make_world(request.param, tmp_path_factory.mktemp("world")) as made:

@@ -58,7 +58,7 @@ class Tree:
         self.root = root
         shutil.copytree(ROOT, root, ignore=_LEFT_OUT)
         self._before: dict[str, tuple[str, str]] = {}
-        self._environment = os.environ | {"PYTHONPATH": str(root)}
+        self._environment = os.environ | {"PYTHONPATH": str(root), "DISPATCHER_TEST_KINDS": "all"}
         self._environment.pop("DISPATCHER_TEST_FULL", None)  # the short form is enough to turn red
         where = [sys.executable, "-c", "import dispatcher; print(dispatcher.__file__)"]
         found = subprocess.run(where, env=self._environment, cwd=root, capture_output=True, text=True, check=True)

@@ -38,6 +38,7 @@ def test_only_relay_and_ledger_trouble_is_temporary() -> None:
         errors.LedgerError,
         errors.LedgerUnavailable,
         errors.LeaseLost,
+        errors.JournalFull,
     }
 
 

@@ -22,6 +22,7 @@ def test_no_two_guards_share_a_name() -> None:
 def test_every_guards_test_is_found_with_its_parameters() -> None:
     names = {guard.test for guard in GUARDS}
     short = {name: value for name, value in os.environ.items() if name != "DISPATCHER_TEST_FULL"}
+    short["DISPATCHER_TEST_KINDS"] = "all"
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *sorted(names)]
     done = subprocess.run(command, cwd=ROOT, env=short, capture_output=True, text=True, check=False)
     assert not names - set(done.stdout.splitlines()), done.stdout + done.stderr
