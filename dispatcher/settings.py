@@ -80,6 +80,7 @@ class DeliverySettings(_Section):
     host_grace: Duration = 900
     settle_seconds: Duration = 0.1
     sweep_seconds: Duration = 2
+    deaf_seconds: Duration = 30
     if_in_doubt: Literal["resend", "hold"] = "resend"
     processes: Processes = Processes()
 

@@ -1,5 +1,6 @@
 """What a worker process does when it begins and ends: nothing that was made before the fork is used after it."""
 
+import gc
 import mmap
 import os
 import signal
@@ -18,16 +19,18 @@ from celery.signals import (
     worker_ready,
     worker_shutting_down,
 )
+from celery.worker import state
 
 from dispatcher.adapters.celery import INTAKE
 from dispatcher.adapters.journals import FileJournals
 from dispatcher.adapters.log import configure
-from dispatcher.adapters.redis import checked
+from dispatcher.adapters.redis import Broker, checked
 from dispatcher.delivery import Lane
 from dispatcher.errors import ConfigurationError, DispatcherError
 from dispatcher.sources import load
 
 from .app import app, broker, settings
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from dispatcher.adapters.stream_door import StreamDoor
@@ -39,6 +42,7 @@ _main = os.getpid()
 _mine: dict[int, "Dispatcher"] = {}
 _building = threading.Lock()
 _doors: list["StreamDoor"] = []
+_dogs: list[Watchdog] = []
 
 
 def current() -> "Dispatcher":
@@ -46,7 +50,7 @@ def current() -> "Dispatcher":
     pid = os.getpid()
     with _building:
         if pid not in _mine:
-            from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - 30 MB that only the children need
+            from dispatcher.bootstrap import AttachmentPaths, build  # noqa: PLC0415 - beat does without
 
             queues = app.amqp.queues.consume_from
             bulk_only = Lane.BULK.queue in queues and Lane.TRANSACTIONAL.queue not in queues
@@ -72,6 +76,9 @@ def _look_around(**_: Any) -> None:
     """Say what endangers the queues. From a broker that refuses us, or a folder that no journal can be in, Celery would
     only bring traces, so end with one line."""
     configure(settings.log.format)
+    import dispatcher.bootstrap  # noqa: F401, PLC0415 - once for all children, which share its 30 MB
+
+    gc.freeze()  # else the first collection in each child copies them
     try:
         FileJournals.of(settings.data_dir)
         for warning in checked(broker):
@@ -105,9 +112,37 @@ def _alive(sender: Any, **_: Any) -> None:
     (settings.data_dir / f"{name}.alive").touch(mode=0o600)
 
 
+@worker_ready.connect
+def _watch(**_: Any) -> None:
+    """From now on this worker hears its bells, or ends."""
+    queues, redis = tuple(app.amqp.queues.consume_from), Broker(broker)
+
+    def waiting() -> int | None:
+        return next((depth for queue in queues if (depth := redis.depth(queue))), None)
+
+    def end() -> None:
+        _log.error(
+            f"bells wait in {', '.join(queues)} and this worker hears none of them: it ends, to be started again"
+        )
+        os.kill(_main, signal.SIGKILL)  # an orderly end is up to the loop that does not hear
+
+    dog = Watchdog(
+        waiting=waiting,
+        taken=lambda: sum(state.total_count.values()),
+        busy=lambda: bool(state.active_requests),
+        idle_seconds=settings.delivery.deaf_seconds,
+        busy_seconds=settings.delivery.task_seconds + settings.delivery.deaf_seconds,
+        end=end,
+    )
+    dog.start()
+    _dogs.append(dog)
+
+
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     _draining[0] = 1
+    for dog in _dogs:
+        dog.stop()
 
 
 @worker_ready.connect

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.commands import cli, zygote
+from tests.commands import cli
 from tests.ledgers import kept, memory_ledger, postgres_ledger, postgres_template, sqlite_ledger, sqlite_template
 from tests.servers import own_postgres, postgres, postgres_url, redis_server, redis_url, watched
 
@@ -20,7 +20,6 @@ __all__ = [
     "sqlite_ledger",
     "sqlite_template",
     "watched",
-    "zygote",
 ]
 
 

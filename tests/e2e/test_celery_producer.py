@@ -13,6 +13,7 @@ import pytest
 
 from dispatcher.adapters.stack import Stack
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import children, kill, member, sink_process
 from tests.servers import Postgres, missing
 from tests.waiting import wait_for
@@ -59,7 +60,7 @@ def stack(tmp_path: Path, record: Path, own_postgres: Postgres) -> Iterator[Stac
             "DISPATCHER_RELAY_URL": url,
             "DISPATCHER_LEDGER_URL": own_postgres.url,
         }
-        stack = Stack(environment, "--no-flower")
+        stack = QuickStack(environment, "--no-flower")
         assert stack.run("db", "upgrade").returncode == 0
         with stack:
             yield stack

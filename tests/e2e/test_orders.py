@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.adapters.stack import Stack
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import sink_process
 from tests.sizes import sized
 
@@ -52,7 +52,7 @@ def test_every_order_arrives_once_and_the_sums_balance(
 ) -> None:
     lines, bad = tmp_path / "orders.jsonl", BAD
     orders.write(lines, COUNT + len(bad), spoil)
-    stack = Stack(environment)
+    stack = QuickStack(environment)
     if "DISPATCHER_LEDGER_URL" in environment:
         assert stack.run("db", "upgrade").returncode == 0  # `up` refuses a shared ledger without its tables
     with stack:

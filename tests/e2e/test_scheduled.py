@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.adapters.stack import Stack
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import kill, member, sink_process
 from tests.waiting import wait_for
 
@@ -16,7 +16,7 @@ from tests.waiting import wait_for
 def test_a_scheduled_mail_outlives_broker_and_beat(tmp_path: Path) -> None:
     record = tmp_path / "sink.jsonl"
     settings = {"DISPATCHER_DATA_DIR": str(tmp_path / "var")}
-    with sink_process(record) as url, Stack(settings | {"DISPATCHER_RELAY_URL": url}, "--no-flower") as stack:
+    with sink_process(record) as url, QuickStack(settings | {"DISPATCHER_RELAY_URL": url}, "--no-flower") as stack:
         due = datetime.now(UTC) + timedelta(seconds=40)
         sent = stack.run(
             "send",

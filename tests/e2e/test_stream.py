@@ -13,6 +13,7 @@ import pytest
 
 from dispatcher.adapters.stack import Stack
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import sink_process
 from tests.servers import missing, require
 from tests.waiting import wait_for
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stack(folder: Path) -> Iterator[Stack]:
     with sink_process(folder / "sink.jsonl") as url:
         environment = {"DISPATCHER_DATA_DIR": str(folder / "var"), "DISPATCHER_RELAY_URL": url}
-        with Stack(environment, "--no-flower") as stack:
+        with QuickStack(environment, "--no-flower") as stack:
             yield stack
 
 

@@ -1,5 +1,5 @@
-"""Bells are lost, doubled or far too many, and beat is gone or there twice: the ledger knows what is due, and no more
-bells than the watermark allows lie on Redis."""
+"""Bells are lost, doubled, far too many or not heard, and beat is gone or there twice: the ledger knows what is due,
+and no more bells than the watermark allows lie on Redis."""
 
 import os
 import signal
@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from celery import Celery
 
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.mail import Receipt
 from dispatcher.sweeper import WATERMARK
 from tests import orders
 from tests.faults.world import BOTH, COUNT, KINDS, POSTGRES, World, make_world
+from tests.processes import command, member
 from tests.sizes import sized
 from tests.waiting import wait_for
 
@@ -29,7 +31,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3600))]
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One with four processes for its lane."""
     folder = tmp_path_factory.mktemp("world")
-    with make_world(request.param, folder, DISPATCHER_DELIVERY__PROCESSES__TRANSACTIONAL="4") as made:
+    change = {"DISPATCHER_DELIVERY__PROCESSES__TRANSACTIONAL": "4", "DISPATCHER_DELIVERY__DEAF_SECONDS": "3"}
+    with make_world(request.param, folder, **change) as made:
         yield made
 
 
@@ -136,6 +139,18 @@ def test_two_beats_are_one_too_many_and_nothing_else(world: World, producer: Dis
     world.settle()
     world.prove(doubled=0, in_doubt_events=0)
     on_time(world, at, SHARE + 20, LATE)
+
+
+def test_a_deaf_worker_ends_and_the_next_one_hears(world: World, producer: Dispatcher) -> None:
+    """Its consumer is cancelled, as a connection that breaks at a bad moment does it: it lives, and hears nothing."""
+    deaf = member(world.stack, LANE)
+    with Celery(broker=world.broker_url) as app:
+        wait_for(lambda: app.control.cancel_consumer(LANE, reply=True))
+    submit(world, producer, SHARE // 10)
+    wait_for(lambda: not command(deaf), 60)
+    world.settle()
+    assert "hears none of them" in world.stack.log()
+    world.prove(doubled=0, in_doubt_events=0)
 
 
 def scheduled(world: World, producer: Dispatcher, count: int) -> float:

@@ -13,6 +13,7 @@ from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.adapters.stack import Stack
 from dispatcher.delivery import Selector, State
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import SinkProcess, kill_host
 from tests.servers import Redis
 from tests.sizes import sized
@@ -63,7 +64,7 @@ def test_nothing_is_lost_and_no_attempt_is_spent_on_the_relays_death(
     main, backup = sinks
 
     def host(name: str) -> Stack:
-        return Stack(
+        return QuickStack(
             {
                 "DISPATCHER_DATA_DIR": str(tmp_path / name),
                 "DISPATCHER_BROKER_URL": redis.url,

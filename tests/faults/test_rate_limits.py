@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dispatcher.adapters.sql.ledger import SqlLedger
-from dispatcher.adapters.stack import Stack
 from dispatcher.delivery import Selector
 from dispatcher.rate import Rate
 from tests import orders
+from tests.commands import QuickStack
 from tests.limits import most
 from tests.processes import sink_process
 from tests.servers import Redis
@@ -55,7 +55,7 @@ def run(redis: Redis, folder: Path, seconds: float, meanwhile: Callable[[Path], 
             "DISPATCHER_RELAYS__MAIN__RATE": json.dumps(RATE),
             "DISPATCHER_DELIVERY__PROCESSES__BULK": str(PROCESSES),
         }
-        with Stack(environment, "--no-flower") as stack:
+        with QuickStack(environment, "--no-flower") as stack:
             mail = '{"to": ["buyer%d@example.com"], "subject": "Hello", "text": "Hello", "lane": "bulk"}'
             done = stack.run("submit", "-", stdin="\n".join(mail % n for n in range(int(seconds * 500 / 60) + 600)))
             assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from dispatcher.adapters.stack import Stack
 from dispatcher.delivery import Selector
 from dispatcher.reply import Phase
 from dispatcher.servers.sink import Rule, Script, Sink
+from tests.commands import QuickStack
 from tests.sizes import sized
 from tests.waiting import wait_for
 
@@ -47,7 +48,7 @@ def all_sent(stack: Stack, count: int) -> None:
 
 def test_a_daily_quota_from_message_1001_on_pauses_the_relay_and_bounces_nothing(environment: dict[str, str]) -> None:
     quota = Rule("*", "550 5.4.5 Daily sending quota exceeded", phase=Phase.MAIL, after=1000, per="sink")
-    with Sink(rules=[quota]) as sink, Stack({**environment, "DISPATCHER_RELAY_URL": sink.url}) as stack:
+    with Sink(rules=[quota]) as sink, QuickStack({**environment, "DISPATCHER_RELAY_URL": sink.url}) as stack:
         accept(stack, 1300)
         relay = wait_for(lambda: (found := stack.json("status")["relays"]["default"])["paused"] and found, 60)
         assert "5.4.5 Daily sending quota exceeded" in relay["reason"]
@@ -63,7 +64,7 @@ def test_a_relay_that_refuses_more_than_five_connections_is_given_five(environme
     crowded = Rule(phase=Phase.CONNECT, reply="421 4.7.0 Too many concurrent SMTP connections", above=5)
     with Sink(rules=[crowded], final_seconds=0.05) as sink:
         settings = {**environment, "DISPATCHER_RELAY_URL": sink.url, "DISPATCHER_DELIVERY__PROCESSES__BULK": "8"}
-        with Stack(settings) as stack:
+        with QuickStack(settings) as stack:
             accept(stack, COUNT)
             wait_for(lambda: sink.struck[0] > 0, 60)
             relay = wait_for(

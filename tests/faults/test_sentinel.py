@@ -16,11 +16,11 @@ from redis.exceptions import RedisError
 
 from dispatcher.adapters.celery import Doorbell
 from dispatcher.adapters.redis import Broker, connect
-from dispatcher.adapters.stack import Stack
 from dispatcher.broker import BrokerAddress
 from dispatcher.delivery import Lane
 from dispatcher.sources import load
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import sink_process
 from tests.servers import Redis, Watched
 from tests.waiting import wait_for
@@ -58,7 +58,7 @@ def test_the_master_is_killed_in_the_middle_of_a_run_and_nothing_is_lost_or_doub
     later.write_text("".join(later.read_text("utf-8").splitlines(keepends=True)[COUNT:]), "utf-8")
     with sink_process(record) as url:
         environment = {"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url, **watched.environment}
-        with Stack(environment) as stack:
+        with QuickStack(environment) as stack:
             submit = subprocess.Popen(
                 [*stack.command, "submit", str(lines)],
                 env=stack.environment,
@@ -150,7 +150,7 @@ def test_a_wrong_word_for_the_sentinels_is_one_line_that_names_the_setting(watch
         ({"DISPATCHER_BROKER_URL": watched.url.replace("p%3B", "hunter2")}, "DISPATCHER_BROKER_URL: mymaster by sent"),
     ):
         environment = {**watched.environment, **change, "DISPATCHER_DATA_DIR": str(tmp_path / "var")}
-        stack = Stack(environment, "--no-flower")
+        stack = QuickStack(environment, "--no-flower")
         up = stack.run("up", timeout=60)
         assert (up.returncode, up.stdout) == (2, "")
         assert [line for line in up.stderr.splitlines() if said in line] == [up.stderr.splitlines()[0]]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from dispatcher.adapters.stack import Stack
 from dispatcher.adapters.stream import GROUP, KEY
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import children, kill, member, sink_process
 from tests.sizes import sized
 from tests.waiting import wait_for
@@ -40,7 +40,7 @@ def test_thousands_of_entries_with_the_intake_worker_killed_twice_arrive_once_ea
     record = tmp_path / "sink.jsonl"
     with (
         sink_process(record) as url,
-        Stack({"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url}, "--no-flower") as stack,
+        QuickStack({"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url}, "--no-flower") as stack,
         Redis.from_url(stack.run("broker-url").stdout.strip()) as redis,
     ):
         entries = hand_over(redis)

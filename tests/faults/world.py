@@ -8,7 +8,6 @@ the tests of a module share it, and each ends with ``settle`` and ``prove``.
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,15 +19,16 @@ from redis import Redis as Client
 from redis.exceptions import RedisError
 
 from dispatcher.adapters import runtime
-from dispatcher.adapters.stack import Stack
 from dispatcher.bootstrap import build
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.sources import load
 from tests import orders
+from tests.commands import QuickStack
 from tests.processes import SinkProcess, children, command, member
 from tests.servers import Postgres, Redis, wait_until
 from tests.sizes import FULL, sized
 from tests.waiting import wait_for
+from tests.zygote import zygote
 
 KINDS = ("sqlite+valkey", pytest.param("postgres+redis", marks=pytest.mark.server))
 SQLITE, POSTGRES = ((kind,) for kind in KINDS)
@@ -55,7 +55,7 @@ class World:
     def __init__(self, kind: str, folder: Path, sink: SinkProcess, environment: Mapping[str, str]) -> None:
         self.kind, self.folder, self.sink, self.record = kind, folder, sink, sink.record
         self.environment = dict(environment)
-        self.stack = Stack(self.environment, "--no-flower")
+        self.stack = QuickStack(self.environment, "--no-flower")
         self.postgres: Postgres | None = None
         self.redis: Redis | None = None
         self.submitted = 0
@@ -76,7 +76,7 @@ class World:
             pass
 
     @contextmanager
-    def submitting(self, count: int, **change: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    def submitting(self, count: int, **change: Any) -> Iterator[None]:
         """The same while the block runs, and to its end: nothing may be refused, whatever the block does."""
         self._files += 1
         lines = self.folder / f"orders-{self._files}.jsonl"
@@ -84,16 +84,12 @@ class World:
         lines.write_text("".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in made), "utf-8")
         said = lines.with_suffix(".log")
         with said.open("wb") as log:
-            process = subprocess.Popen(
-                [*self.stack.command, "submit", str(lines)], env=self.stack.environment, stdout=log, stderr=log
-            )
+            command = zygote().start(["submit", str(lines)], self.stack.environment, output=log, errors=log)
         try:
-            yield process
-            code = process.wait(120 + 10 * OUTAGE)
+            yield
+            code = command.wait(120 + 10 * OUTAGE)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            command.kill()
         assert code == 0, said.read_text()
 
     @contextmanager

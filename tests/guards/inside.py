@@ -134,8 +134,16 @@ LEASE = (
         file="dispatcher/adapters/journals.py",
         old="                    os.kill(stuck.pid, signal.SIGKILL)\n",
         new="",
+        test=f"{_FILE}test_one_that_stands_still_is_ended_although_it_holds_no_lease",
+        why="a stopped worker keeps its leases for good, where no supervisor looks after it",
+    ),
+    Guard(
+        name="frozen-is-ended",
+        file="dispatcher/adapters/supervisor.py",
+        old="        _kill_group(pid)\n",
+        new="",
         test=f"{_FROZEN}test_a_frozen_worker_is_ended_by_the_supervisor{_SQLITE}",
-        why="a stopped worker keeps its leases for good",
+        why="a stopped worker serves nobody, and nobody starts another",
     ),
     Guard(
         name="living-keeps-its-leases",

@@ -95,6 +95,14 @@ REDIS = (
         why="what Redis gave to a worker that died is gone",
     ),
     Guard(
+        name="deaf-is-ended",
+        file="tasks/lifecycle.py",
+        old="    dog.start()\n",
+        new="",
+        test=f"{_BELLS}test_a_deaf_worker_ends_and_the_next_one_hears{_SQLITE}",
+        why="a worker whose connection broke at a bad moment serves nobody for good",
+    ),
+    Guard(
         name="sweep-without-beat",
         file="dispatcher/sweeper.py",
         old="            self._sweep_if_nobody_does()\n",

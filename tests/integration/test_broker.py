@@ -18,12 +18,13 @@ from dispatcher.adapters.stack import Stack
 from dispatcher.broker import BrokerAddress
 from dispatcher.sources import load
 from tests import orders
-from tests.commands import Cli, clean, cli, zygote
+from tests.commands import Cli, cli
 from tests.processes import sink_process
 from tests.servers import Redis, TlsRedis
 from tests.waiting import wait_for
+from tests.zygote import clean
 
-__all__ = ["cli", "zygote"]
+__all__ = ["cli"]
 pytestmark = pytest.mark.server
 WORKER = (sys.executable, "-m", "tasks", "worker", "-Q", "mail.bulk", "-c", "1", "--loglevel", "INFO")
 SEND = ("send", "--to", "a@example.com", "--subject", "s", "--text", "t", "--json")

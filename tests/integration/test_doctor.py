@@ -21,13 +21,13 @@ from dispatcher.cli import doctor
 from dispatcher.cli.doctor import findings
 from dispatcher.cli.doctor.ledger import replication
 from dispatcher.delivery import Actor
-from tests.commands import Cli, cli, zygote
+from tests.commands import Cli, cli
 from tests.ledgers import InSql, accepted, add
 from tests.processes import sink_process
 from tests.servers import Postgres, Redis, Standby
 from tests.waiting import wait_for
 
-__all__ = ["cli", "zygote"]
+__all__ = ["cli"]
 ANNA = Actor("anna", "desk-7", "the relay's night")
 
 

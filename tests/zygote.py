@@ -1,0 +1,172 @@
+"""Runs ``dispatcher`` commands without the second that each would spend on its imports: a process that has done them
+forks one for each command. What a command does, prints and ends with is its own."""
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).parents[1]
+_MOST = 100_000  # bytes of an order: arguments and environment
+_NOTHING = Path(os.devnull)
+
+
+class Command:
+    """A command that runs, or has run; its ``pid``."""
+
+    def __init__(self, status: int) -> None:
+        self._status = os.fdopen(status, "r")
+        self.pid = int(self._status.readline())
+        self._code: int | None = None
+
+    def poll(self, seconds: float = 0.0) -> int | None:
+        """Its exit code; None while it runs, waited for so long."""
+        if self._code is None and select.select([self._status], [], [], seconds)[0]:
+            with self._status:
+                self._code = int(self._status.readline())
+        return self._code
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code. Kills it and raises TimeoutExpired when it takes longer."""
+        if (code := self.poll(seconds)) is None:
+            self.kill()
+            raise subprocess.TimeoutExpired("dispatcher", seconds)
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for its end; it may have ended already."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.poll(10)
+
+
+class Zygote:
+    """The process that forks, until ``close``."""
+
+    def __init__(self) -> None:
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.zygote", str(theirs.fileno())],
+                env=clean(),
+                cwd=ROOT,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        output: IO[Any],
+        errors: IO[Any],
+        folder: Path = ROOT,
+        stdin: Path = _NOTHING,
+    ) -> Command:
+        """Run ``dispatcher`` with these arguments and nothing else in its environment, in this folder."""
+        order = {"arguments": list(arguments), "environment": dict(environment), "folder": str(folder)}
+        document = json.dumps(order).encode()
+        assert len(document) < _MOST, "an order of such a size would be cut off"
+        status, theirs = os.pipe()
+        with stdin.open("rb") as given:
+            files = [given.fileno(), output.fileno(), errors.fileno(), theirs]
+            socket.send_fds(self._orders, [document], files)
+        os.close(theirs)
+        return Command(status)
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        folder: Path = ROOT,
+        stdin: str = "",
+        seconds: float = 60.0,
+    ) -> "subprocess.CompletedProcess[str]":
+        """The same to its end. Raises TimeoutExpired."""
+        with tempfile.TemporaryDirectory() as papers, contextlib.ExitStack() as ending:
+            given = Path(papers) / "stdin"
+            given.write_text(stdin, encoding="utf-8")
+            output, errors = (ending.enter_context((Path(papers) / name).open("w+b")) for name in ("out", "err"))
+            begun = self.start(arguments, environment, output=output, errors=errors, folder=folder, stdin=given)
+            code = begun.wait(seconds)
+            out, err = (each.seek(0) or each.read().decode() for each in (output, errors))
+        return subprocess.CompletedProcess(["dispatcher", *arguments], code, out, err)
+
+    def close(self) -> None:
+        """End it; commands that run go on."""
+        self._orders.close()
+        self._process.wait(20)
+
+
+@functools.cache
+def zygote() -> Zygote:
+    """That of this process."""
+    made = Zygote()
+    atexit.register(made.close)
+    return made
+
+
+def clean(**environment: str) -> dict[str, str]:
+    """This process' environment without the settings of an installation."""
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")}
+    return {**outer, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **environment}
+
+
+def _serve(orders: socket.socket) -> None:
+    """Fork for each order one that forks the command and tells how it ended, so that commands can overlap."""
+    import dispatcher.adapters.workers  # noqa: PLC0415 - the test's own process needs none of them
+    import dispatcher.bootstrap  # noqa: PLC0415
+    import dispatcher.cli  # noqa: PLC0415
+    import dispatcher.sources  # noqa: F401, PLC0415
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        document, files, _, _ = socket.recv_fds(orders, _MOST, 4)
+        if not document:
+            return
+        if os.fork() == 0:
+            orders.close()
+            _attend(json.loads(document), *files)
+            return
+        for number in files:
+            os.close(number)
+
+
+def _attend(order: dict[str, Any], stdin: int, output: int, errors: int, status: int) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        os.close(status)
+        for number, given in enumerate((stdin, output, errors)):
+            os.dup2(given, number)
+            os.close(given)
+        os.chdir(order["folder"])
+        os.environ.clear()
+        os.environ.update(order["environment"])
+        time.tzset()
+        sys.argv = ["dispatcher", *order["arguments"]]
+        dispatcher.cli.main()
+        sys.exit(0)
+    os.write(status, f"{pid}\n".encode())
+    _, ended = os.waitpid(pid, 0)
+    os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
+
+
+if __name__ == "__main__":
+    import dispatcher
+
+    with socket.socket(fileno=int(sys.argv[1])) as given:
+        _serve(given)
