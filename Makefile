@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 JOBS   ?= 4
 RUN    := $(VENV)/bin/python
+SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test faults faults-short soak guards great test-fast lint bench lock clean
@@ -16,15 +17,15 @@ demo: $(STAMP)
 	$(VENV)/bin/dispatcher demo
 
 test: $(STAMP)
-	$(RUN) -m pytest tests -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest tests $(SPREAD) $(ARGS)
 
 # Every fault on both kinds of ledger and broker, with short waits. In `make test` each plays on one kind.
 faults-short: $(STAMP)
-	DISPATCHER_TEST_KINDS=all $(RUN) -m pytest tests/faults $(ARGS)
+	DISPATCHER_TEST_KINDS=all $(RUN) -m pytest tests/faults $(SPREAD) $(ARGS)
 
 # Every fault with the waits of a real installation: leases of minutes, outages of half a minute. Hours.
 faults: $(STAMP)
-	DISPATCHER_TEST_FULL=1 $(RUN) -m pytest tests/faults $(ARGS)
+	DISPATCHER_TEST_FULL=1 $(RUN) -m pytest tests/faults $(SPREAD) $(ARGS)
 
 # A random mixture of faults under load, and the proof in the end: make soak MINUTES=20 SEED=7 KIND=postgres
 soak: $(STAMP)

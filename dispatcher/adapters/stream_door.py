@@ -34,7 +34,7 @@ class StreamDoor:
 
     def start(self) -> None:
         """Begin; it connects in its own time."""
-        for thread in self._threads:
+        for thread in reversed(self._threads):  # the first one waits for the other when it is asked to end at once
             thread.start()
 
     def close(self, seconds: float = 2.0) -> None:
