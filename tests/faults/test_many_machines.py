@@ -19,7 +19,7 @@ from tests.servers import Redis
 from tests.sizes import sized
 from tests.waiting import wait_for
 
-COUNT, BATCH = sized(1500, 20_000), 50
+COUNT, BATCH = sized(1500, 6000), 50
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]
 TIMES = {
     "DISPATCHER_DELIVERY__LEASE_SECONDS": "20",
