@@ -228,7 +228,7 @@ KNOWN, UNKNOWN = ("mail", "rcpt", "body"), ("lost", "kept", "late")
 
 
 def test_only_silence_after_the_final_dot_is_in_doubt(tmp_path: Path) -> None:
-    often = {"DISPATCHER_RETRY__SCHEDULE": '["1s"]'}
+    often = {"DISPATCHER_RETRY__SCHEDULE": '["1s"]', "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__FINAL": "3"}
     with make_world("sqlite+valkey", tmp_path, final_seconds=0, **often) as world:
         world.sink.follow(BREAKS)
         mails = [mail(n) for n in range(30)]
