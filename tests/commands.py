@@ -2,16 +2,14 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from dispatcher.adapters.stack import Stack
-from tests.zygote import clean, zygote
+from tests.zygote import Command, clean, zygote
 
-COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 ORDER: dict[str, Any] = {
     "template": "welcome",
     "from": "erp@example.com",
@@ -45,7 +43,10 @@ class Cli:
 
 
 class QuickStack(Stack):
-    """A stack whose commands are forked off."""
+    """A stack whose programs and commands are forked off a process that has done their imports."""
+
+    def _spawn(self, log: IO[bytes]) -> Command:
+        return zygote().start(["up", *self._options], self.environment, output=log, errors=log)
 
     def run(
         self, *arguments: str, stdin: str | None = None, timeout: float = 300.0

@@ -1,9 +1,12 @@
-"""Runs ``dispatcher`` commands without the second that each would spend on its imports: a process that has done them
-forks one for each command. What a command does, prints and ends with is its own."""
+"""Runs ``dispatcher`` commands without the seconds that each would spend on its imports: a process that has done them
+forks one for each command, and so do the stacks among them for their programs. What a command does, prints and ends
+with is its own."""
 
 import atexit
 import contextlib
 import functools
+import gc
+import importlib
 import json
 import os
 import select
@@ -12,14 +15,20 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tests.forked import PADDING, become, instead_of_programs
+
 ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 _MOST = 100_000  # bytes of an order: arguments and environment
 _NOTHING = Path(os.devnull)
+_PRELOADED = (
+    *("dispatcher.adapters.workers", "dispatcher.bootstrap", "dispatcher.cli", "dispatcher.cli.programs"),
+    *("dispatcher.sources", "celery.app.amqp", "celery.bin.beat", "celery.bin.worker", "celery.worker"),
+)
 
 
 class Command:
@@ -37,19 +46,22 @@ class Command:
                 self._code = int(self._status.readline())
         return self._code
 
-    def wait(self, seconds: float) -> int:
-        """Its exit code. Kills it and raises TimeoutExpired when it takes longer."""
-        if (code := self.poll(seconds)) is None:
-            self.kill()
-            raise subprocess.TimeoutExpired("dispatcher", seconds)
+    def wait(self, timeout: float = 60.0) -> int:
+        """Its exit code. Raises TimeoutExpired when it takes longer."""
+        if (code := self.poll(timeout)) is None:
+            raise subprocess.TimeoutExpired("dispatcher", timeout)
         return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """It may have ended already."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL, and wait for its end; it may have ended already."""
-        if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.poll(10)
+        self.send_signal(signal.SIGKILL)
+        self.poll(10)
 
 
 class Zygote:
@@ -59,7 +71,7 @@ class Zygote:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.zygote", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.zygote", str(theirs.fileno()), PADDING],
                 env=clean(),
                 cwd=ROOT,
                 pass_fds=[theirs.fileno()],
@@ -101,7 +113,10 @@ class Zygote:
             given.write_text(stdin, encoding="utf-8")
             output, errors = (ending.enter_context((Path(papers) / name).open("w+b")) for name in ("out", "err"))
             begun = self.start(arguments, environment, output=output, errors=errors, folder=folder, stdin=given)
-            code = begun.wait(seconds)
+            try:
+                code = begun.wait(seconds)
+            finally:
+                begun.kill()
             out, err = (each.seek(0) or each.read().decode() for each in (output, errors))
         return subprocess.CompletedProcess(["dispatcher", *arguments], code, out, err)
 
@@ -127,11 +142,9 @@ def clean(**environment: str) -> dict[str, str]:
 
 def _serve(orders: socket.socket) -> None:
     """Fork for each order one that forks the command and tells how it ended, so that commands can overlap."""
-    import dispatcher.adapters.workers  # noqa: PLC0415 - the test's own process needs none of them
-    import dispatcher.bootstrap  # noqa: PLC0415
-    import dispatcher.cli  # noqa: PLC0415
-    import dispatcher.sources  # noqa: F401, PLC0415
-
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    gc.freeze()  # else the first collection in each fork copies what they share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         document, files, _, _ = socket.recv_fds(orders, _MOST, 4)
@@ -156,17 +169,17 @@ def _attend(order: dict[str, Any], stdin: int, output: int, errors: int, status:
         os.chdir(order["folder"])
         os.environ.clear()
         os.environ.update(order["environment"])
-        time.tzset()
-        sys.argv = ["dispatcher", *order["arguments"]]
-        dispatcher.cli.main()
-        sys.exit(0)
+        if order["arguments"][0] == "up":
+            os.setsid()
+            instead_of_programs()
+        become([*COMMAND, *order["arguments"]], dispatcher.cli.main)
     os.write(status, f"{pid}\n".encode())
     _, ended = os.waitpid(pid, 0)
     os.write(status, f"{os.waitstatus_to_exitcode(ended)}\n".encode())
 
 
 if __name__ == "__main__":
-    import dispatcher
+    import dispatcher.cli
 
     with socket.socket(fileno=int(sys.argv[1])) as given:
         _serve(given)

@@ -9,13 +9,23 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 from dispatcher.adapters.runtime import read
 
 _COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 _TAIL = 4000
 _LOOK_SECONDS = 0.05
+
+
+class _Process(Protocol):
+    """What is asked of the process that runs it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float = ...) -> int: ...
+    def send_signal(self, number: signal.Signals, /) -> None: ...
 
 
 class Stack:
@@ -28,7 +38,7 @@ class Stack:
         self.environment = {**os.environ, **environment}
         self.folder = Path(environment["DISPATCHER_DATA_DIR"])
         self._options, self._ready_seconds = options, ready_seconds
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: _Process | None = None
         self._log: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -44,18 +54,17 @@ class Stack:
         """Start it and wait until every lane is served. Raises RuntimeError with the end of the log."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._log = (self.folder / "stack.log").open("ab")
-        self._process = subprocess.Popen(  # noqa: S603 - our own command
-            [*_COMMAND, "up", *self._options],
-            env=self.environment,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        self._process = self._spawn(self._log)
         if not self._ready(self._process):
             self.stop()
             raise RuntimeError(f"the stack did not come up: {self.log()[-_TAIL:]}")
 
-    def _ready(self, process: "subprocess.Popen[bytes]") -> bool:
+    def _spawn(self, log: IO[bytes]) -> "_Process":
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [*_COMMAND, "up", *self._options], env=self.environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def _ready(self, process: "_Process") -> bool:
         """Wait until it says that every lane is served; False when that takes too long, or the stack has ended."""
         until = time.monotonic() + self._ready_seconds
         while process.poll() is None and time.monotonic() < until:

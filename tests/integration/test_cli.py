@@ -14,8 +14,9 @@ import pytest
 from typer.main import get_command
 
 from dispatcher.cli import app
-from tests.commands import COMMAND, ORDER, Cli, errors
+from tests.commands import ORDER, Cli, errors
 from tests.servers import free_port
+from tests.zygote import COMMAND
 
 # -- help
 

@@ -2,7 +2,7 @@
 
 The folder is the environment's RIG; a step is armed by a file in it (see ``arming``). Without such a file nothing
 happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker. The patches go over a module as soon as
-it is imported, so that the product knows nothing of them.
+it is imported (in a program that was forked, they are already), so that the product knows nothing of them.
 """
 
 import importlib.abc
@@ -122,7 +122,7 @@ def _in_session(module: ModuleType) -> None:
     module.SmtpSession.send = sending
 
 
-def _in_compose(module: ModuleType) -> None:
+def _in_batch(module: ModuleType) -> None:
     compose = module.compose
 
     def composing(leased: Any, sources: Any) -> Any:
@@ -148,7 +148,7 @@ _PATCHES: dict[str, Callable[[ModuleType], None]] = {
     "dispatcher.adapters.sql.ledger": _in_sql,
     "dispatcher.adapters.smtp_wire": _in_wire,
     "dispatcher.adapters.smtp_session": _in_session,
-    "dispatcher.compose": _in_compose,
+    "dispatcher.batch": _in_batch,
     "tasks.app": _in_app,
 }
 
@@ -173,6 +173,9 @@ class _Patching(importlib.abc.MetaPathFinder):
 
 if _RIG is not None:
     sys.meta_path.insert(0, _Patching())
+    for known, over in _PATCHES.items():
+        if known in sys.modules:
+            over(sys.modules[known])
     for rule in filter(None, os.environ.get("RIG_AHEAD", "").split(",")):
         queue, _, seconds = rule.partition("=")
         if queue in sys.orig_argv:
