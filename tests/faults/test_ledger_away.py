@@ -171,7 +171,7 @@ def test_commits_whose_answers_are_lost_count_once(world: World) -> None:
         finally:
             admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
             admin.execute("SELECT pg_reload_conf()")
-    world.settle(120)
+    world.settle()
     world.prove(doubled=0, in_doubt_events=0)
 
 
@@ -238,7 +238,7 @@ def test_a_full_disk_refuses_new_mail_in_one_line_and_nothing_is_lost(small: Pat
         assert "make room on its disk" in line
         assert world.stack.run("submit", str(more)).returncode == 0
         world.submitted += MORE
-        world.settle(120)
+        world.settle()
         world.prove(doubled=0, in_doubt_events=0)
 
 

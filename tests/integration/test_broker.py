@@ -14,11 +14,10 @@ import trustme
 from celery import Celery
 
 from dispatcher.adapters.redis import Broker, connect
-from dispatcher.adapters.stack import Stack
 from dispatcher.broker import BrokerAddress
 from dispatcher.sources import load
 from tests import orders
-from tests.commands import Cli, cli
+from tests.commands import Cli, QuickStack, cli
 from tests.processes import sink_process
 from tests.servers import Redis, TlsRedis
 from tests.waiting import wait_for
@@ -210,7 +209,7 @@ def test_mail_flows_over_tls_and_a_producer_is_told_how(
     record = tmp_path / "sink.jsonl"
     with sink_process(record) as url:
         environment = {"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url}
-        with Stack({**environment, **secure(tls_redis, certificates)}) as stack:
+        with QuickStack({**environment, **secure(tls_redis, certificates)}) as stack:
             sent = stack.run(*SEND, "--from", "b@example.com", "--wait", "--timeout", "30")
             assert sent.returncode == 0, sent.stderr
             said = stack.json("broker-url")

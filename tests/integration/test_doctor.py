@@ -16,12 +16,11 @@ from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.redis_health import hazards
 from dispatcher.adapters.sql.inspecting import inspect_server
 from dispatcher.adapters.sql.ledger import SqlLedger
-from dispatcher.adapters.stack import Stack
 from dispatcher.cli import doctor
 from dispatcher.cli.doctor import findings
 from dispatcher.cli.doctor.ledger import replication
 from dispatcher.delivery import Actor
-from tests.commands import Cli, cli
+from tests.commands import Cli, QuickStack, cli
 from tests.ledgers import InSql, accepted, add
 from tests.processes import sink_process
 from tests.servers import Postgres, Redis, Standby
@@ -364,7 +363,7 @@ def test_what_is_paused_is_told_with_its_reason(cli: Cli) -> None:
 def test_a_stack_that_is_well_has_nothing_to_be_told(tmp_path: Path) -> None:
     with sink_process(tmp_path / "sink.jsonl") as url:
         environment = {"DISPATCHER_DATA_DIR": str(tmp_path / "var"), "DISPATCHER_RELAY_URL": url}
-        with Stack({**environment, "DISPATCHER_FROM": "erp@example.com"}) as stack:
+        with QuickStack({**environment, "DISPATCHER_FROM": "erp@example.com"}) as stack:
             wait_for(lambda: (stack.json("status")["beat_seconds_ago"] or 99) < 10, 30)
             done = stack.run("doctor")
             assert (done.returncode, [line for line in done.stdout.splitlines() if "\tok\t" not in line]) == (0, [])
