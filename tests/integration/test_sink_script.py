@@ -15,10 +15,9 @@ import dispatcher.testing
 from dispatcher.errors import ConfigurationError
 from dispatcher.reply import Phase
 from dispatcher.servers.sink import Rule, Script, Sink
-from tests.commands import COMMAND
 from tests.processes import SinkProcess
 from tests.smtpd import HOST
-from tests.zygote import clean
+from tests.zygote import COMMAND, clean
 
 PAGE = Path(__file__).parents[2] / "docs" / "fault-sink.md"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
