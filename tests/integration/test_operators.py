@@ -12,8 +12,9 @@ from redis import Redis
 
 from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.delivery import Lane, State
-from tests.commands import COMMAND, ORDER, Cli
+from tests.commands import ORDER, Cli
 from tests.ledgers import accepted, add, lease, settle
+from tests.zygote import COMMAND
 
 ONE_RELAY = {"DISPATCHER_RELAYS__MAIN__URL": "smtp://127.0.0.1:1"}
 TWO_RELAYS = {

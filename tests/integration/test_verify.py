@@ -20,9 +20,10 @@ from dispatcher.cli.verify import Record
 from dispatcher.delivery import LeasedMessage, State
 from dispatcher.reply import Phase
 from dispatcher.servers.recording import Received, Recording
-from tests.commands import COMMAND, Cli
+from tests.commands import Cli
 from tests.ledgers import InSql, accepted, add, lease, message, settle, settlement
 from tests.sizes import sized
+from tests.zygote import COMMAND
 
 SAID: dict[str, Any] = {"phase": Phase.FINAL, "code": 250}
 
