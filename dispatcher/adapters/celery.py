@@ -107,7 +107,7 @@ class Doorbell:
                 retry=False,
             )
         except (OperationalError, RedisError, OSError):  # the second: it answers, but will not have us
-            self._silent_until = time.monotonic() + _SILENT_SECONDS
+            self._be_silent()
             return False
         return True
 
@@ -117,8 +117,11 @@ class Doorbell:
             return None
         depth = self._broker.depth(lane.queue)
         if depth is None:
-            self._silent_until = time.monotonic() + _SILENT_SECONDS
+            self._be_silent()
         return depth
+
+    def _be_silent(self) -> None:
+        self._silent_until = time.monotonic() + _SILENT_SECONDS
 
     def _producer(self, broker: Broker) -> Celery:
         if self._app is None:

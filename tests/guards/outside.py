@@ -113,8 +113,8 @@ REDIS = (
     Guard(
         name="bell-is-silent",
         file="dispatcher/adapters/celery.py",
-        old="+ _SILENT_SECONDS\n            return False\n        return True\n",
-        new="\n            return False\n        return True\n",
+        old="time.monotonic() + _SILENT_SECONDS",
+        new="time.monotonic()",
         test=f"{_REDIS}test_a_frozen_redis_holds_up_one_submission_and_no_other{_SQLITE}",
         why="while Redis is frozen every submission waits for its timeout",
     ),
