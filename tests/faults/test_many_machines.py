@@ -44,7 +44,8 @@ def redis() -> Iterator[Redis]:
 
 @pytest.fixture
 def sinks(tmp_path: Path) -> Iterator[tuple[SinkProcess, SinkProcess]]:
-    found = SinkProcess(tmp_path / "main.jsonl"), SinkProcess(tmp_path / "backup.jsonl")
+    # Slow enough that the pause of a relay is over before the other one has taken everything.
+    found = SinkProcess(tmp_path / "main.jsonl", 0.05), SinkProcess(tmp_path / "backup.jsonl", 0.05)
     for sink in found:
         sink.start()
     yield found
