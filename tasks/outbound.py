@@ -28,14 +28,22 @@ strikes = Broker(broker)  # connects in the process that first counts
 
 @app.task(name=DELIVER)
 def deliver(lane: str, messages: list[int]) -> int:
-    """Answer a lane's bell."""
-    return current().deliver(Lane(lane), messages, stopping=stopping)
+    """Answer a lane's bell. What cannot be done now is done when the sweep rings again."""
+    try:
+        return current().deliver(Lane(lane), messages, stopping=stopping)
+    except ConfigurationError as error:
+        _log.error("cannot send", reason=str(error))
+        return 0
 
 
 @app.task(name=SWEEP)
 def sweep() -> int:
     """End dead leases and ring for what is due."""
-    return current().sweep()
+    try:
+        return current().sweep()
+    except ConfigurationError as error:
+        _log.error("cannot sweep", reason=str(error))
+        return 0
 
 
 @app.task(name=UPKEEP)

@@ -79,7 +79,8 @@ class FileJournals:
         return journal
 
     def _unusable(self, error: OSError) -> ConfigurationError:
-        return ConfigurationError(_SETTING, f"no journal can be made in {self._path}: {error.strerror}")
+        reason = "it is not a folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        return ConfigurationError(_SETTING, f"no journal can be made in {self._path}: {reason}")
 
     def owners(self) -> set[str]:
         """Those whose files can be read: what cannot be is not replayed either."""

@@ -91,7 +91,8 @@ def broker_address(settings: "Settings") -> BrokerAddress | None:
     if settings.broker_url is not None:
         return BrokerAddress.of(settings, settings.broker_url.get_secret_value())
     found = read(settings.data_dir)
-    return BrokerAddress.of(settings, str(found["broker_url"])) if found else None
+    url = found["broker_url"] if found else ""  # a stack that has just begun has none yet
+    return BrokerAddress.of(settings, str(url)) if url else None
 
 
 def _taken(lock: int, kind: int) -> bool:

@@ -144,6 +144,10 @@ class Supervisor:
         child.start()
         self.children.append(child)
 
+    def log_of(self, child: Supervised) -> Path | None:
+        """The file that it writes to; None: it goes with ours."""
+        return None if self._log_dir is None else self._log_dir / f"{child.program.name}.log"
+
     def look(self) -> bool:
         """One look at every child: whether something changed. Call it often."""
         changed = False
@@ -167,8 +171,10 @@ class Supervisor:
             began = time.monotonic()
             while waiting := [child for child in group if not child.stopped()]:
                 for child in waiting:
-                    if impatient() or time.monotonic() - began > child.program.grace:
-                        self._say(f"{child.program.name} does not stop in time and is killed")
+                    late = time.monotonic() - began > child.program.grace
+                    if impatient() or late:
+                        why = "does not stop in time and is killed" if late else "is killed, since we were asked twice"
+                        self._say(f"{child.program.name} {why}")
                         child.kill()
                 time.sleep(LOOK_SECONDS / 2)
             for child in group:
@@ -185,7 +191,8 @@ class Supervisor:
 
 
 class StopRequests:
-    """Counts SIGTERM, SIGINT and SIGHUP between ``with`` and its end: one means stop, two mean now."""
+    """Counts SIGTERM, SIGINT and SIGHUP between ``with`` and its end: one means stop, two mean now. A SIGHUP that is
+    ignored already, as under nohup, stays so."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -193,7 +200,8 @@ class StopRequests:
 
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._count)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._count)
         return self
 
     def __exit__(self, *_: object) -> None:

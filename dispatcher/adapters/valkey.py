@@ -46,6 +46,11 @@ class Valkey:
         return f"<Valkey {HOST}:{self.port}>"
 
     @property
+    def folder(self) -> Path:
+        """Where it keeps its file."""
+        return self._folder
+
+    @property
     def url(self) -> str:
         """The broker's URL, its password included."""
         return f"redis://:{self._password}@{HOST}:{self.port}/0"

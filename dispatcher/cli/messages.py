@@ -115,6 +115,7 @@ def list_(
             (r.id, r.rcpt, r.state.value, when(r.accepted_at), r.attempts, r.relay, reply(r.code, r.enhanced, r.text))
             for r in found
         ],
+        short=("id", "to", "state", "last reply"),
     )
     if len(found) == limit:
         note(f"dispatcher: these are the newest {limit:,}; see more with --limit, or all with `messages export`")

@@ -21,6 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed when nobody can be asked.")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept with the change.")]
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_WIDE, _LEAST = 120, 12  # columns of a terminal that has room for everything; of a cell that tells something
 
 
 def line(text: str = "") -> None:
@@ -57,12 +58,18 @@ def plain(value: Any) -> Any:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, head: bool = False
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    head: bool = False,
+    short: Sequence[str] = (),
 ) -> None:
     """A table on a terminal; else a line for each row, its cells parted by tabs.
 
     In a pipe a list has no head, so that scripts may read and count its lines; ``head`` is for what shows several
-    tables. Programs that want names take ``--json``.
+    tables. Programs that want names take ``--json``. ``short``: the columns that a narrow terminal shows, each row in
+    one line; what does not fit is cut off.
     """
     if not sys.stdout.isatty():
         for row in [columns, *rows] if head else rows:
@@ -72,13 +79,22 @@ def table(
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        whole = column in _WHOLE  # an id that is broken into two lines cannot be copied
-        shown.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold", no_wrap=whole)
-    for row in rows:
-        shown.add_row(*(Text("" if cell is None else printable(str(cell)), style=_style(cell)) for cell in row))
     screen = console()
+    narrow = bool(short) and screen.width < _WIDE
+    kept = [number for number, column in enumerate(columns) if not narrow or column in short]
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in (columns[number] for number in kept):
+        whole = column in _WHOLE  # an id that is broken into two lines cannot be copied
+        shown.add_column(
+            column,
+            justify="right" if column in _NUMBERS else "left",
+            overflow="ellipsis" if narrow else "fold",
+            no_wrap=whole or narrow,
+            min_width=_LEAST if narrow and not whole else None,
+        )
+    for row in rows:
+        cells = (row[number] for number in kept)
+        shown.add_row(*(Text("" if cell is None else printable(str(cell)), style=_style(cell)) for cell in cells))
     if title:
         screen.print(title, style="bold")
     screen.print(shown)

@@ -84,6 +84,8 @@ def _listening(host: str, port: int, path: Path | None, script: Path | None) -> 
     faults = Script.read(script) if script else None
     try:
         server = Sink(host=host, port=port, record=path, script=faults)
+    except BlockingIOError:
+        raise ConfigurationError("--record", f"another sink writes to {path}") from None
     except OSError as error:
         raise ConfigurationError("--record", f"cannot write {path}: {error.strerror}") from None
     try:

@@ -170,8 +170,9 @@ def _why(pause: "Pause | None") -> str | None:
 
 def _show(found: dict[str, Any]) -> None:
     stack = found["stack"]
+    flower = f"Flower at {stack['flower']}" if stack and stack["flower"] else "without Flower"
     line(
-        f"stack: pid {stack['pid']} since {when(stack['started'])}, Flower at {stack['flower'] or 'no port'}"
+        f"stack: pid {stack['pid']} since {when(stack['started'])}, {flower}"
         if stack
         else "stack: none runs on this data folder"
     )

@@ -25,7 +25,7 @@ def _step(step: AttemptRecord) -> str:
     if step.actor is not None:
         return f"{step.state} by {step.actor}" + (f": {step.text}" if step.text else "")
     if not step.attempted:
-        return f"{step.state}: {said}"
+        return f"{step.state}: {said}" if said else f"{step.state}"
     place = f"{step.relay} at {step.phase}" if step.phase else f"{step.relay}"
     return f"{step.state} by {place} in {duration(step.seconds)}: {said}"
 

@@ -24,11 +24,12 @@ from dispatcher.errors import ConfigurationError, DispatcherError
 
 if TYPE_CHECKING:
     from dispatcher.adapters.runtime import Runtime
-    from dispatcher.adapters.supervisor import Program, StopRequests, Supervisor
+    from dispatcher.adapters.supervisor import Program, StopRequests, Supervised, Supervisor
     from dispatcher.settings import Settings
 
 _FLOWER_PORTS = range(5555, 5655)
 _BROKER_SECONDS = 60.0  # reading a large queue back from disk takes its time
+_BROKER_TRIES = 3  # after so many it is no accident
 _READY_SECONDS = "60"
 _LOOK_SECONDS = 0.1
 _STUCK_LOOK_SECONDS, _STUCK_SECONDS = 1.0, 3.0
@@ -154,12 +155,24 @@ class _Stack:
 
         valkey = Valkey(settings.data_dir / "broker", find_server(settings.redis_server))
         valkey.prepare()
+        self._broker_url = valkey.url
+        self._write()  # mail that is accepted meanwhile waits for it
         self._supervisor.start(programs.broker(valkey))
+        broker = self._supervisor.children[-1]
         until = time.monotonic() + _BROKER_SECONDS
-        self._watch(lambda: valkey.ready() or time.monotonic() > until)
+        self._watch(lambda: valkey.ready() or broker.restarts > _BROKER_TRIES or time.monotonic() > until)
         if not self._requests.count and not valkey.ready():
-            raise ConfigurationError("DISPATCHER_REDIS_SERVER", "the embedded broker does not answer; see its log")
+            raise ConfigurationError(
+                "the embedded broker",
+                f"does not start; {self._log_of(broker)} says why. If its file is damaged, repair it (valkey-check-aof "
+                f"--fix), or move {valkey.folder} away: no accepted mail is in it, only what was handed over and not "
+                "taken in yet",
+            )
         return valkey.url
+
+    def _log_of(self, child: "Supervised") -> str:
+        log = self._supervisor.log_of(child)
+        return "its log (above)" if log is None else str(log)
 
     def _write(self) -> None:
         self._runtime.write(

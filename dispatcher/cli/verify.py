@@ -11,7 +11,7 @@ import typer
 
 from dispatcher.cli.exits import OK, SOME_FAILED
 from dispatcher.cli.opening import opened_ledger, settings_of_user
-from dispatcher.cli.output import Json, count, document, line, table
+from dispatcher.cli.output import Json, count, document, line, note, table
 from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -42,8 +42,10 @@ def verify(
     """
     record = None if not sink else Record(sink)
     settings = settings_of_user()
-    with opened_ledger(settings) as ledger:
+    with opened_ledger(settings, there=True) as ledger:
         proof = _accountant(settings, ledger).prove(record)
+    for file in record.cut if record else ():
+        note(f"dispatcher: {file}: its last line has no end and does not count: it is being written, or was cut off")
     if as_json:
         document(proof.document())
     else:
@@ -65,25 +67,33 @@ class Record:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = files
+        self.cut: set[Path] = set()  # those that ended in the middle of a line
+        known: dict[Path, Path] = {}
+        for file in files:
+            if (before := known.setdefault(file.resolve(), file)) is not file:
+                raise ConfigurationError("--sink", f"{file} is {before}: each record counts once")
 
     def __iter__(self) -> Iterator[Envelope]:
         for file in self._files:
             try:
-                yield from _envelopes(file)
+                yield from self._envelopes(file)
             except OSError as error:
                 raise ConfigurationError("--sink", f"cannot read {file}: {error.strerror}") from None
 
-
-def _envelopes(file: Path) -> Iterator[Envelope]:
-    with file.open("rb") as lines:
-        for number, text in enumerate(lines, 1):
-            if not text.endswith(b"\n"):
-                return  # it is being written, or its writer was killed before it said 250
-            try:
-                found = json.loads(text)
-                yield Envelope(float(found["time"]), str(found["message_id"]), tuple(found["rcpt_to"]))
-            except (ValueError, KeyError, TypeError):
-                raise ConfigurationError("--sink", f"{file}:{number}: is no line of a sink's record") from None
+    def _envelopes(self, file: Path) -> Iterator[Envelope]:
+        with file.open("rb") as lines:
+            for number, text in enumerate(lines, 1):
+                if not text.endswith(b"\n"):
+                    self.cut.add(file)  # it is being written, or its writer was killed before it said 250
+                    return
+                try:
+                    found = json.loads(text)
+                    time, message_id, rcpt_to = float(found["time"]), found["message_id"], found["rcpt_to"]
+                except (ValueError, KeyError, TypeError):
+                    time, message_id, rcpt_to = 0.0, None, None
+                if not isinstance(message_id, str) or not isinstance(rcpt_to, list):
+                    raise ConfigurationError("--sink", f"{file}:{number}: is no line of a sink's record")
+                yield Envelope(time, message_id, tuple(rcpt_to))
 
 
 def _accountant(settings: "Settings", ledger: "Ledger") -> "Accountant":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.2
 _NAMED = 20
+_SHOWN = 10
 
 
 def wait(
@@ -95,8 +96,12 @@ def _idle(ledger: "Ledger", until: float | None, as_json: bool) -> int:
     held = list(ledger.find(Selector(states=(State.IN_DOUBT,), limit=_NAMED)))
     if as_json:
         document({"idle": True, "in_doubt": [record.id for record in held]})
-    for record in held:
-        note(f"dispatcher: in doubt: {record.id} to {record.rcpt}: `dispatcher messages resolve {record.id}`")
+    for record in held[:_SHOWN]:
+        note(f"dispatcher: in doubt: {record.id} to {record.rcpt}")
+    if len(held) > _SHOWN:
+        note("dispatcher: and more: `dispatcher messages list --state in_doubt`")
+    if held:
+        note("dispatcher: decide: `dispatcher messages resolve --sent|--bounced|--resend|--drop ID ...`")
     return 1 if held else 0
 
 

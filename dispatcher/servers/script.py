@@ -37,14 +37,17 @@ class Script:
             return cls._parse(text, path.parent)
         except OSError as error:
             raise ConfigurationError(str(path), f"cannot be read: {error.strerror}") from None
-        except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError are some
+        except UnicodeDecodeError as error:
+            line = path.read_bytes()[: error.start].count(b"\n") + 1
+            raise ConfigurationError(str(path), f"line {line}: is not UTF-8") from None
+        except ValueError as error:  # TOMLDecodeError is one
             raise ConfigurationError(str(path), str(error)) from None
 
     @classmethod
     def _parse(cls, text: str, folder: Path) -> "Script":
         document = tomllib.loads(text)
         _check_names(document, ("seed", "users", "tls", "rule"))
-        tls, implicit = _tls(_table(document.get("tls", {}), "tls"), folder)
+        tls, implicit = _tls(_table(document["tls"], "tls"), folder) if "tls" in document else (None, False)
         users = {
             name: _at(f"users.{name}", _text, word) for name, word in _table(document.get("users", {}), "users").items()
         }
@@ -61,9 +64,19 @@ def _rules(tables: Any, text: str) -> tuple[Rule, ...]:
             rules.append(_rule(_table(table, "rule")))
         except ValueError as error:
             # A text of several lines may hold what looks like a head: better no line than a wrong one.
-            line = f"line {lines[number]}, " if len(lines) == len(tables) else ""
+            line = f"line {_line(text, lines, number, str(error))}, " if len(lines) == len(tables) else ""
             raise ValueError(f"{line}rule {number + 1}: {error}") from None
     return tuple(rules)
+
+
+def _line(text: str, lines: Sequence[int], number: int, error: str) -> int:
+    """Where the field that the error names stands in its rule; else where the rule begins."""
+    field, begin = error.partition(":")[0], lines[number]
+    end = lines[number + 1] - 1 if number + 1 < len(lines) else None
+    for line, words in enumerate(text.split("\n")[begin:end], begin + 1):
+        if re.match(rf"[ \t]*{re.escape(field)}[ \t]*=", words):
+            return line
+    return begin
 
 
 def _rule(table: Mapping[str, Any]) -> Rule:
@@ -73,8 +86,6 @@ def _rule(table: Mapping[str, Any]) -> Rule:
 
 def _tls(table: Mapping[str, Any], folder: Path) -> tuple[ssl.SSLContext | None, bool]:
     _check_names(table, ("certificate", "key", "implicit"))
-    if not table:
-        return None, False
     _require("certificate" in table, "tls.certificate: required: a PEM file, by its path from the script's folder")
     paths = {name: folder / _at(f"tls.{name}", _text, table[name]) for name in ("certificate", "key") if name in table}
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

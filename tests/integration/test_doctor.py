@@ -367,3 +367,9 @@ def test_a_stack_that_is_well_has_nothing_to_be_told(tmp_path: Path) -> None:
             wait_for(lambda: (stack.json("status")["beat_seconds_ago"] or 99) < 10, 30)
             done = stack.run("doctor")
             assert (done.returncode, [line for line in done.stdout.splitlines() if "\tok\t" not in line]) == (0, [])
+
+            for path in (stack.folder / "journal").glob("*.journal"):
+                path.unlink()
+            (found,) = [row for row in stack.json("doctor") if row["what"] == "journals"]
+            assert found["level"] == "warn"
+            assert "3 of this stack's have none: were they removed?" in found["found"]

@@ -77,12 +77,13 @@ WRONG = [
     ("rules = []", "rules: unknown field; known are seed, users, tls, rule"),
     ("rule = 1", r"rule: must be a list of tables: write \[\[rule\]\]"),
     ("rule = [1]", "rule 1: rule: must be a table"),
-    ("[[rule]]\ndrop = true\n\n[[rule]]\nphase = 'dot'", "line 4, rule 2: phase: must be one of connect, tls, "),
-    ("[[rule]]\nadress = 'a@*'", "line 1, rule 1: adress: unknown field; known are phase, address"),
-    ("[[rule]]\nreply = 550", "line 1, rule 1: reply: must be a string"),
+    ("[[rule]]\ndrop = true\n\n[[rule]]\nphase = 'dot'", "line 5, rule 2: phase: must be one of connect, tls, "),
+    ("[[rule]]\nadress = 'a@*'", "line 2, rule 1: adress: unknown field; known are phase, address"),
+    ("[[rule]]\nreply = 550", "line 2, rule 1: reply: must be a string"),
     ("[[rule]]\ndrop = 1", "rule 1: drop: must be true or false"),
     ("[[rule]]\ndrop = true\ntimes = 1.5", "rule 1: times: must be a whole number"),
-    ("[[rule]]\ndrop = true\ntimes = 0", "rule 1: times: must be at least 1"),
+    ("[tls]", "tls.certificate: required"),
+    ("[[rule]]\ndrop = true\n[[rule]]\ndrop = true\ntimes = 0", "line 5, rule 2: times: must be at least 1"),
     ("[[rule]]\ndrop = true\nchance = 'often'", "rule 1: chance: must be a number"),
     ("[[rule]]\nhold = 'long'", "rule 1: hold: 'long' is no duration: write 90s"),
     ("[[rule]]\nhold = [1]", "rule 1: hold: must be a time such as"),
@@ -95,7 +96,7 @@ WRONG = [
     ("[tls]\ncertificate = 'no.pem'", r"tls.certificate: .*/no\.pem: No such file"),
     ("[tls]\ncertificate = 'faults.toml'", r"tls.certificate: .*/faults\.toml: "),
     ("[tls]\ncert = 'a.pem'", "cert: unknown field; known are certificate, key, implicit"),
-    ("[[rule]]\nreply = '\udcff'", "utf-8"),
+    ("[[rule]]\nreply = '\udcff'", "line 2: is not UTF-8"),
 ]
 
 
@@ -168,7 +169,7 @@ def test_a_bad_script_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     with commanded(tmp_path, "--script", "faults.toml") as (process, said):
         _, told = process.communicate(timeout=30)
     assert (process.returncode, said) == (2, "")
-    assert told.startswith("dispatcher: faults.toml: line 1, rule 1: phase: must be one of connect")
+    assert told.startswith("dispatcher: faults.toml: line 2, rule 1: phase: must be one of connect")
     assert told.count("\n") == 1
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.runtime import Runtime, read
-from dispatcher.adapters.supervisor import FIRST_DELAY, Program, Supervisor
+from dispatcher.adapters.supervisor import FIRST_DELAY, Program, StopRequests, Supervisor
 from dispatcher.adapters.valkey import Valkey, find_server
 from dispatcher.errors import ConfigurationError
 from tests.waiting import wait_for
@@ -140,6 +140,19 @@ def test_who_is_impatient_does_not_wait_for_the_grace(supervisor: Supervisor, tm
     began = time.monotonic()
     supervisor.stop(impatient=lambda: True)
     assert time.monotonic() - began < 5
+
+
+def test_a_hangup_that_is_ignored_stays_so_as_nohup_wants_it() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequests() as requests:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            wait_for(lambda: requests.count)
+            assert requests.count == 1
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_children_of_a_killed_program_end_within_its_grace(supervisor: Supervisor, tmp_path: Path) -> None:

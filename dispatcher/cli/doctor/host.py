@@ -64,14 +64,27 @@ def journals(settings: "Settings") -> Iterator[Finding]:
 
     found = FileJournals.of(settings.data_dir)
     living, stuck = found.living(), [each for each in found.overdue(_STUCK_SECONDS) if each.holding]
+    missing = _expected(settings) - len(living)
     with found.dead() as dead:
         left = sum(not each.closed for each in dead)
     text = f"{len(living)} of processes that run" + (f", {left} of ones that were killed" if left else "")
     if stuck:
         advice = "end them: kill -9 " + " ".join(str(each.pid) for each in stuck)
         yield Finding("journals", FAIL, f"{text}; {len(stuck)} with a lease that is over", advice)
+    elif missing > 0:
+        advice = "start this host's workers again: what such a process has in hand when it dies waits for host_grace"
+        yield Finding("journals", WARN, f"{text}; {missing} of this stack's have none: were they removed?", advice)
     elif left and not living:
         advice = "start a worker on this host: it settles what they had in hand"
         yield Finding("journals", WARN, text, advice)
     else:
         yield Finding("journals", OK, text)
+
+
+def _expected(settings: "Settings") -> int:
+    """How many processes of the stack that runs here have a journal; 0 when none does, or it is only starting."""
+    from dispatcher.adapters.runtime import read  # noqa: PLC0415 - --help needs none of it
+
+    processes = settings.delivery.processes
+    stack = read(settings.data_dir)
+    return processes.transactional + processes.bulk + processes.intake if stack and stack.get("ready") else 0
