@@ -28,7 +28,7 @@ from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3600))]
 BACKLOG = sized(300, COUNT)
-MORE = 600  # more mails than a full disk has room for in what was written there before
+FEW, MORE = 300, 600  # mails; the latter are more than a full disk has room for in what was written there before
 CUT_EVERY = 0.5  # seconds
 ROOM = "160m"  # of which journals reserve 16 for each process
 # A commit is on the disk when it returns, unlike what the tests' server does by itself.
@@ -222,11 +222,11 @@ def filled(folder: Path) -> Iterator[None]:
 def test_a_full_disk_refuses_new_mail_in_one_line_and_nothing_is_lost(small: Path, tmp_path: Path) -> None:
     folder = {"DISPATCHER_DATA_DIR": str(small / "var")}
     more = tmp_path / "more.jsonl"
-    orders.write(more, BACKLOG + MORE)
+    orders.write(more, FEW + MORE)
     lines = more.read_text("utf-8").splitlines(keepends=True)
-    more.write_text("".join(lines[BACKLOG:]), "utf-8")
+    more.write_text("".join(lines[FEW:]), "utf-8")
     with make_world("sqlite+valkey", tmp_path, final_seconds=0.03, **(folder if FULL else folder | LONG)) as world:
-        world.submit(BACKLOG)
+        world.submit(FEW)
         world.flows(20)
         with filled(small):
             world.flows(10)

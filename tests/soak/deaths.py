@@ -1,7 +1,8 @@
 """What worker processes had under way when they died: read from the outside, from /proc and their journals."""
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dispatcher.adapters.journal import HEADER, Header
 from dispatcher.adapters.journals import started
 from dispatcher.journal import Entry
 
+_LOOK_SECONDS = 0.05
 _OPEN = ("01", "04", "05", "08")  # ESTABLISHED, FIN_WAIT1 and 2, CLOSE_WAIT: a socket that was connected
 
 
@@ -35,9 +37,31 @@ class Deaths:
         self.all: list[Death] = []
         self._journals, self._port, self._clock = journals, port, clock
         self._known: set[str] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look often while the block runs: a journal may be replayed and removed while a fault is being prepared."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                self.look()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     def foresee(self, pid: int, fault: str) -> None:
         """Look at a process that is stopped and about to be killed."""
+        with self._lock:
+            self._foresee(pid, fault)
+
+    def _foresee(self, pid: int, fault: str) -> None:
         for name, header, path in self._new():
             if header.facts["pid"] == pid and _lives(header):
                 self._note(name, header, path, fault, connections(pid, self._port))
@@ -46,16 +70,18 @@ class Deaths:
 
     def spare(self, pid: int) -> None:
         """It was stopped, and was not killed for it after all: its death is still to come."""
-        for death in [death for death in self.all if death.pid == pid and state(pid) not in ("", "Z")]:
-            self.all.remove(death)
-            self._known.discard(death.journal)
+        with self._lock:
+            for death in [death for death in self.all if death.pid == pid and state(pid) not in ("", "Z")]:
+                self.all.remove(death)
+                self._known.discard(death.journal)
 
     def look(self) -> None:
-        """See who else has died; its journal stays for some seconds at least."""
-        for name, header, path in self._new():
-            if not _lives(header):
-                with suppress(FileNotFoundError):
-                    self._note(name, header, path)
+        """See who else has died."""
+        with self._lock:
+            for name, header, path in self._new():
+                if not _lives(header):
+                    with suppress(FileNotFoundError):
+                        self._note(name, header, path)
 
     def _note(self, name: str, header: Header, path: Path, fault: str = "", connections: int | None = None) -> None:
         begun = frozenset(_unanswered(header, path.read_bytes()))

@@ -60,11 +60,11 @@ def soak(
         load = Load(world.stack, folder, world.taken, waiting=100 * processes)
         load.start()
         world.flows(_FLOWING, 120)
-        struck = Mixture(scene, say).run(60 * minutes, lambda: not load.trouble)
-        load.stop()
-        say(f"no more faults after {sum(struck.values())}; waiting until all is settled")
-        idle = world.stack.run("wait", "--idle", "--timeout", f"{_SETTLE_SECONDS:g}", timeout=_SETTLE_SECONDS + 60)
-        deaths.look()
+        with deaths.watched():
+            struck = Mixture(scene, say).run(60 * minutes, lambda: not load.trouble)
+            load.stop()
+            say(f"no more faults after {sum(struck.values())}; waiting until all is settled")
+            idle = world.stack.run("wait", "--idle", "--timeout", f"{_SETTLE_SECONDS:g}", timeout=_SETTLE_SECONDS + 60)
         unexplained = _explain(world, deaths)
         return Report(
             kind=kind,
@@ -102,7 +102,6 @@ class Mixture:
                 strike_at = max(strike_at, now - EVERY) + self._scene.luck.expovariate(1 / EVERY)
                 self._strike()
             self._do_what_is_due()
-            self._scene.deaths.look()
             time.sleep(_LOOK_SECONDS)
         while self._later:
             self._do_what_is_due()
