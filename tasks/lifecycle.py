@@ -42,7 +42,6 @@ _main = os.getpid()
 _mine: dict[int, "Dispatcher"] = {}
 _building = threading.Lock()
 _doors: list["StreamDoor"] = []
-_dogs: list[Watchdog] = []
 
 
 def current() -> "Dispatcher":
@@ -113,36 +112,37 @@ def _alive(sender: Any, **_: Any) -> None:
 
 
 @worker_ready.connect
-def _watch(**_: Any) -> None:
+def _watch(sender: Any, **_: Any) -> None:
     """From now on this worker hears its bells, or ends."""
     queues, redis = tuple(app.amqp.queues.consume_from), Broker(broker)
 
     def waiting() -> int | None:
+        if sender.broker_connection_retry_attempt:  # Celery waits up to half a minute until it connects again
+            return None
         return next((depth for queue in queues if (depth := redis.depth(queue))), None)
 
     def end() -> None:
-        _log.error(
-            f"bells wait in {', '.join(queues)} and this worker hears none of them: it ends, to be started again"
-        )
-        os.kill(_main, signal.SIGKILL)  # an orderly end is up to the loop that does not hear
+        words = f"bells wait in {', '.join(queues)} and this worker hears none of them: it ends, to be started again"
+        said = threading.Thread(target=_log.error, args=(words,), daemon=True)
+        said.start()
+        said.join(1.0)  # the log may be what it is stuck in
+        os._exit(1)  # an orderly end is up to the loop that does not hear; and no signal of its own ends a process 1
 
     dog = Watchdog(
         waiting=waiting,
         taken=lambda: sum(state.total_count.values()),
-        busy=lambda: bool(state.active_requests),
+        busy=lambda: bool(state.reserved_requests),  # those that a child is to take up, too
         idle_seconds=settings.delivery.deaf_seconds,
         busy_seconds=settings.delivery.task_seconds + settings.delivery.deaf_seconds,
         end=end,
+        over=lambda: bool(_draining[0]),
     )
     dog.start()
-    _dogs.append(dog)
 
 
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     _draining[0] = 1
-    for dog in _dogs:
-        dog.stop()
 
 
 @worker_ready.connect

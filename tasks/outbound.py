@@ -49,7 +49,11 @@ def sweep() -> int:
 @app.task(name=UPKEEP)
 def upkeep(again: bool = False) -> None:
     """Remove what is over its retention: a little, then again behind what else waits in the queue."""
-    removed = current().upkeep(SLICE_SECONDS, again=again, stopping=stopping)
+    try:
+        removed = current().upkeep(SLICE_SECONDS, again=again, stopping=stopping)
+    except ConfigurationError as error:
+        _log.error("cannot tidy up", reason=str(error))
+        return
     if removed:
         _log.info("upkeep", **asdict(removed))
     if removed and removed.more:

@@ -6,6 +6,7 @@ reaches it, it ends, and whoever keeps it running starts it again. Nothing is lo
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 LOOK_SECONDS = 1.0
@@ -13,7 +14,8 @@ LOOK_SECONDS = 1.0
 
 class Watchdog(threading.Thread):
     """``waiting`` answers how many bells wait (None: the broker does not say), ``taken`` how many this worker has ever
-    heard, ``busy`` whether it answers one now, for which it may take ``busy_seconds``. ``end`` is called once.
+    heard, ``busy`` whether it has one in hand, for which it may take ``busy_seconds``. ``end`` is called once. When the
+    worker is asked to end, it is ``over``: from then on it may leave bells to others.
 
     It counts looks and no seconds: those in which the whole machine stood still are nobody's fault.
     """
@@ -27,20 +29,22 @@ class Watchdog(threading.Thread):
         idle_seconds: float,
         busy_seconds: float,
         end: Callable[[], None],
+        over: Callable[[], bool],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
-        self._waiting, self._taken, self._busy, self._end = waiting, taken, busy, end
+        self._waiting, self._taken, self._busy = waiting, taken, busy
+        self._end, self._over = end, over
         self._idle_looks, self._busy_looks = idle_seconds / look_seconds, busy_seconds / look_seconds
         self._look_seconds = look_seconds
-        self._over = threading.Event()
         self._last = -1
         self._idle = self._deaf = 0
 
     def run(self) -> None:
-        """Look until it is stopped, or deaf."""
-        while not self._over.wait(self._look_seconds):
-            if self.look():
+        """Look until it is over, or deaf."""
+        while not self._over():
+            time.sleep(self._look_seconds)
+            if self.look() and not self._over():
                 self._end()
                 return
 
@@ -53,7 +57,3 @@ class Watchdog(threading.Thread):
         self._deaf += 1
         self._idle = 0 if self._busy() else self._idle + 1
         return self._idle >= self._idle_looks or self._deaf >= self._busy_looks
-
-    def stop(self) -> None:
-        """The worker is asked to end: from now on it may leave bells to others."""
-        self._over.set()

@@ -1,5 +1,6 @@
 """Starts the programs of a stack as forks of a process that has done their imports: each is what ``exec`` would have
-made of the command, but for the two seconds that it would have taken to get there."""
+made of the command, but for the two seconds that it would have taken to get there, and for what Python does at exit:
+``tests/e2e`` has stacks that are started for real."""
 
 import contextlib
 import ctypes
@@ -19,7 +20,7 @@ _TITLE = 400  # bytes of the command line that are ours to write in
 PADDING = " " * _TITLE  # for the command line of whoever shall have room for other titles
 _RIG = Path(__file__).parent / "faults" / "rig"
 _POPEN = subprocess.Popen
-_DEFAULTS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE)
+_DEFAULTS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
 
 
 def instead_of_programs() -> None:
@@ -136,6 +137,7 @@ def _begin(output: int | None, options: Mapping[str, Any]) -> None:
     for number in _DEFAULTS:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if (prepare := options.get("preexec_fn")) is not None:
         prepare()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

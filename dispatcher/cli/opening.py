@@ -57,12 +57,12 @@ def opened(
 def opened_ledger(settings: "Settings | None" = None, *, there: bool = False) -> Iterator["SqlLedger"]:
     """Only the ledger by the settings; ``there``: one that is there already, for what says nothing about a new one."""
     from dispatcher.adapters.runtime import writable  # noqa: PLC0415 - as above
-    from dispatcher.adapters.sql.opening import open_ledger  # noqa: PLC0415 - half of what a whole dispatcher imports
+    from dispatcher.adapters.sql.opening import missing_file, open_ledger  # noqa: PLC0415 - half of what a whole dispatcher imports
 
     settings = settings or settings_of_user()
-    path = settings.ledger.removeprefix("sqlite:///")
-    if there and path != settings.ledger and not Path(path).exists():
-        raise ConfigurationError("DISPATCHER_DATA_DIR", f"there is no ledger at {path}: is it the right folder?")
+    if there and (path := missing_file(settings.ledger)) is not None:
+        setting = "DISPATCHER_DATA_DIR" if settings.ledger_url is None else "DISPATCHER_LEDGER_URL"
+        raise ConfigurationError(setting, f"there is no ledger at {path}: is it the right one?")
     writable(settings)
     ledger = open_ledger(settings.ledger)
     try:

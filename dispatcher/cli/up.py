@@ -162,6 +162,12 @@ class _Stack:
         until = time.monotonic() + _BROKER_SECONDS
         self._watch(lambda: valkey.ready() or broker.restarts > _BROKER_TRIES or time.monotonic() > until)
         if not self._requests.count and not valkey.ready():
+            if not broker.restarts:
+                raise ConfigurationError(
+                    "the embedded broker",
+                    f"does not answer after {_BROKER_SECONDS:g} s, and may still read its file: see "
+                    f"{self._log_of(broker)}",
+                )
             raise ConfigurationError(
                 "the embedded broker",
                 f"does not start; {self._log_of(broker)} says why. If its file is damaged, repair it (valkey-check-aof "
@@ -175,6 +181,7 @@ class _Stack:
         return "its log (above)" if log is None else str(log)
 
     def _write(self) -> None:
+        processes = self._settings.delivery.processes
         self._runtime.write(
             {
                 "pid": os.getpid(),
@@ -182,6 +189,7 @@ class _Stack:
                 "ready": self._ready,
                 "broker_url": self._broker_url,
                 "flower": self._flower,
+                "journals": processes.transactional + processes.bulk + processes.intake,
                 "processes": [
                     {"name": child.program.name, "pid": child.pid, "restarts": child.restarts}
                     for child in self._supervisor.children

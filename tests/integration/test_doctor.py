@@ -372,4 +372,4 @@ def test_a_stack_that_is_well_has_nothing_to_be_told(tmp_path: Path) -> None:
                 path.unlink()
             (found,) = [row for row in stack.json("doctor") if row["what"] == "journals"]
             assert found["level"] == "warn"
-            assert "3 of this stack's have none: were they removed?" in found["found"]
+            assert "3 of this stack's have none: just started, or removed?" in found["found"]

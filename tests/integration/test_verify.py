@@ -141,6 +141,11 @@ def test_a_record_that_is_given_twice_is_refused(cli: Cli, ledger: SqlLedger) ->
     )
 
 
+def test_a_ledger_is_there_whatever_its_url_adds(cli: Cli, ledger: SqlLedger) -> None:
+    url = f"sqlite:///{cli.folder / 'var' / 'ledger.db'}?timeout=30"
+    assert cli("verify", DISPATCHER_LEDGER_URL=url).returncode == 0
+
+
 def test_a_folder_without_a_ledger_proves_nothing(cli: Cli) -> None:
     done = cli("verify")
     assert (done.returncode, done.stdout) == (2, "")

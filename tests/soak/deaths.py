@@ -42,11 +42,14 @@ class Deaths:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Look often while the block runs: a journal may be replayed and removed while a fault is being prepared."""
-        over = threading.Event()
+        over, trouble = threading.Event(), list[Exception]()
 
         def watch() -> None:
-            while not over.wait(_LOOK_SECONDS):
-                self.look()
+            try:
+                while not over.wait(_LOOK_SECONDS):
+                    self.look()
+            except Exception as error:  # noqa: BLE001 - it is raised where the soak sees it
+                trouble.append(error)
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -55,6 +58,9 @@ class Deaths:
         finally:
             over.set()
             watcher.join()
+        self.look()
+        if trouble:
+            raise trouble[0]
 
     def foresee(self, pid: int, fault: str) -> None:
         """Look at a process that is stopped and about to be killed."""

@@ -13,7 +13,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.bells: int | None = 5
-        self.heard, self.busy, self.ended = 0, False, 0
+        self.heard, self.busy, self.ended, self.over = 0, False, 0, False
 
     def end(self) -> None:
         self.ended += 1
@@ -26,6 +26,7 @@ class Worker:
             idle_seconds=IDLE * look_seconds,
             busy_seconds=BUSY * look_seconds,
             end=self.end,
+            over=lambda: self.over,
             look_seconds=look_seconds,
         )
 
@@ -81,7 +82,7 @@ def test_it_ends_the_worker_once() -> None:
 def test_a_worker_that_is_asked_to_end_is_left_alone() -> None:
     worker = Worker()
     dog = worker.dog(0.01)
-    dog.stop()
+    worker.over = True
     dog.start()
     wait_for(lambda: not dog.is_alive())
     assert worker.ended == 0

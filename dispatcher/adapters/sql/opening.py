@@ -1,5 +1,9 @@
 """The ledger of a URL, ready to be used."""
 
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
 from dispatcher.adapters.sql.engine import upgrade
 from dispatcher.adapters.sql.ledger import SqlLedger
 
@@ -12,3 +16,11 @@ def open_ledger(url: str) -> SqlLedger:
     if url.startswith("sqlite"):
         upgrade(url)
     return SqlLedger(url)
+
+
+def missing_file(url: str) -> Path | None:
+    """The file of a SQLite ledger that is not there; None for any other ledger, and for what is no URL."""
+    if not url.startswith("sqlite"):
+        return None
+    database = make_url(url).database
+    return Path(database) if database and not Path(database).exists() else None

@@ -73,7 +73,9 @@ def journals(settings: "Settings") -> Iterator[Finding]:
         yield Finding("journals", FAIL, f"{text}; {len(stuck)} with a lease that is over", advice)
     elif missing > 0:
         advice = "start this host's workers again: what such a process has in hand when it dies waits for host_grace"
-        yield Finding("journals", WARN, f"{text}; {missing} of this stack's have none: were they removed?", advice)
+        yield Finding(
+            "journals", WARN, f"{text}; {missing} of this stack's have none: just started, or removed?", advice
+        )
     elif left and not living:
         advice = "start a worker on this host: it settles what they had in hand"
         yield Finding("journals", WARN, text, advice)
@@ -85,6 +87,5 @@ def _expected(settings: "Settings") -> int:
     """How many processes of the stack that runs here have a journal; 0 when none does, or it is only starting."""
     from dispatcher.adapters.runtime import read  # noqa: PLC0415 - --help needs none of it
 
-    processes = settings.delivery.processes
     stack = read(settings.data_dir)
-    return processes.transactional + processes.bulk + processes.intake if stack and stack.get("ready") else 0
+    return int(stack.get("journals", 0)) if stack and stack.get("ready") else 0
