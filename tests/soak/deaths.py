@@ -37,6 +37,8 @@ class Deaths:
         self.all: list[Death] = []
         self._journals, self._port, self._clock = journals, port, clock
         self._known: set[str] = set()
+        self._expected: dict[str, tuple[str, int]] = {}
+        self._looked = clock()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -74,6 +76,13 @@ class Deaths:
                 return
         self.all.append(Death(pid, "", self._clock(), fault, connections(pid, self._port)))  # it had only begun
 
+    def expect(self, pid: int, fault: str) -> None:
+        """Look at a process that will die of this fault, but may go on for a moment: what it has begun counts then."""
+        with self._lock:
+            for name, header, _ in self._new():
+                if header.facts["pid"] == pid and _lives(header):
+                    self._expected[name] = fault, connections(pid, self._port)
+
     def spare(self, pid: int) -> None:
         """It was stopped, and was not killed for it after all: its death is still to come."""
         with self._lock:
@@ -82,12 +91,14 @@ class Deaths:
                 self._known.discard(death.journal)
 
     def look(self) -> None:
-        """See who else has died."""
+        """See who else has died, at some moment since the last look: its doubts may be settled already."""
         with self._lock:
+            since, self._looked = self._looked, self._clock()
             for name, header, path in self._new():
                 if not _lives(header):
                     with suppress(FileNotFoundError):
-                        self._note(name, header, path)
+                        self._note(name, header, path, *self._expected.get(name, ()))
+                        self.all[-1].at = since
 
     def _note(self, name: str, header: Header, path: Path, fault: str = "", connections: int | None = None) -> None:
         begun = frozenset(_unanswered(header, path.read_bytes()))

@@ -68,7 +68,7 @@ def kill_parent(scene: Scene) -> Later | None:
         return None
     stopped = [pid for pid in children(parent) if not _stopped(pid) and _halt(pid)]
     for pid in stopped:
-        scene.deaths.foresee(pid, "parent killed")
+        scene.deaths.expect(pid, "parent killed")
     _signal(parent, signal.SIGKILL)
     for pid in stopped:
         _signal(pid, signal.SIGCONT)
