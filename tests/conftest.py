@@ -1,6 +1,7 @@
 """Fixtures for all tests: the real servers, and ledgers of every kind."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.commands import cli
 from tests.ledgers import kept, memory_ledger, postgres_ledger, postgres_template, sqlite_ledger, sqlite_template
@@ -21,6 +22,10 @@ __all__ = [
     "sqlite_template",
     "watched",
 ]
+
+# How long an example takes is the machine's business: it may be busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.hookimpl(trylast=True)
