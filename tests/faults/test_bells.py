@@ -86,7 +86,7 @@ def test_a_backlog_lies_in_the_ledger_and_not_on_redis(world: World, producer: D
     """Nobody hears the bells, whether mail comes by the thousand or one by one; those that are lost ring again."""
     with world.asleep(LANE), world.client() as client:
         memory = int(client.info("memory")["used_memory"])
-        submit(world, producer, sized(COUNT // 2, 20_000))
+        submit(world, producer, sized(COUNT // 2, 100_000))
         for document in world.orders(3 * WATERMARK):
             producer.submit(document)
         sweeps(producer, 5)

@@ -19,7 +19,10 @@ from tests.servers import Redis
 from tests.sizes import sized
 from tests.waiting import wait_for
 
-COUNT, BATCH = sized(1500, 6000), 50
+COUNT, BATCH = sized(1500, 20_000), 50
+TAKES = sized(
+    0.05, 0.0
+)  # seconds of a sink for a mail: the pause of a relay is over before the other one has taken all
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]
 TIMES = {
     "DISPATCHER_DELIVERY__LEASE_SECONDS": "20",
@@ -44,8 +47,7 @@ def redis() -> Iterator[Redis]:
 
 @pytest.fixture
 def sinks(tmp_path: Path) -> Iterator[tuple[SinkProcess, SinkProcess]]:
-    # Slow enough that the pause of a relay is over before the other one has taken everything.
-    found = SinkProcess(tmp_path / "main.jsonl", 0.05), SinkProcess(tmp_path / "backup.jsonl", 0.05)
+    found = SinkProcess(tmp_path / "main.jsonl", TAKES), SinkProcess(tmp_path / "backup.jsonl", TAKES)
     for sink in found:
         sink.start()
     yield found

@@ -33,7 +33,7 @@ from tests.zygote import zygote
 KINDS = ("sqlite+valkey", pytest.param("postgres+redis", marks=pytest.mark.server))
 SQLITE, POSTGRES = ((kind,) for kind in KINDS)
 BOTH = FULL or os.environ.get("DISPATCHER_TEST_KINDS") == "all"
-COUNT = sized(2000, 6000)  # mails of one fault under load: seconds of sending
+COUNT = sized(2000, 20_000)  # mails of one fault under load
 OUTAGE = sized(3.0, 30.0)  # seconds that something stays away
 LEASE = sized(6.0, 300.0)
 _SHORT = {
