@@ -103,6 +103,14 @@ REDIS = (
         why="a worker whose connection broke at a bad moment serves nobody for good",
     ),
     Guard(
+        name="reconnecting-is-not-deaf",
+        file="tasks/lifecycle.py",
+        old="        if sender.broker_connection_retry_attempt:",
+        new="        if False:",
+        test=f"{_BELLS}test_a_worker_that_waits_to_connect_again_is_not_deaf{_SQLITE}",
+        why="after an outage a worker is killed that would connect in a moment",
+    ),
+    Guard(
         name="sweep-without-beat",
         file="dispatcher/sweeper.py",
         old="            self._sweep_if_nobody_does()\n",
