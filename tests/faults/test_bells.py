@@ -157,7 +157,8 @@ def test_a_deaf_worker_ends_and_the_next_one_hears(world: World, producer: Dispa
 def test_a_worker_that_waits_to_connect_again_is_not_deaf(world: World, producer: Dispatcher) -> None:
     """Celery tries after 2, 6, 12 and 20 seconds: the broker is back, with bells, long before the worker is."""
     with world.asleep(LANE) as worker:
-        submit(world, producer, 1)
+        for document in world.orders(20):  # a bell for each, of which it may take one in its sleep
+            producer.submit(document)
         assert waiting(world)
         world.kill_broker()
     time.sleep(13)  # that long it is away: nothing to wait for
