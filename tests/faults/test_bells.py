@@ -154,16 +154,17 @@ def test_a_deaf_worker_ends_and_the_next_one_hears(world: World, producer: Dispa
     world.prove(doubled=0, in_doubt_events=0)
 
 
-def test_a_worker_that_waits_to_connect_again_is_not_deaf(world: World, producer: Dispatcher) -> None:
+def test_a_worker_that_waits_to_connect_again_is_not_deaf(world: World) -> None:
     """Celery tries after 2, 6, 12 and 20 seconds: the broker is back, with bells, long before the worker is."""
     with world.asleep(LANE) as worker:
-        for document in world.orders(20):  # a bell for each, of which it may take one in its sleep
-            producer.submit(document)
+        with world.producer() as producer:
+            for document in world.orders(20):  # a bell for each, of which it may take one in its sleep
+                producer.submit(document)
         assert waiting(world)
         world.kill_broker()
     time.sleep(13)  # that long it is away: nothing to wait for
     world.start_broker()
-    submit(world, producer, SHARE // 10)
+    world.submit(SHARE // 10)
     world.settle()
     assert member(world.stack, LANE) == worker
     world.prove(doubled=0, in_doubt_events=0)
