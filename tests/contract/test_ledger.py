@@ -97,6 +97,14 @@ def test_a_key_is_remembered_as_long_as_its_submission_and_at_least_thirty_days(
     assert not add(kept.ledger, accepted("a@example.com", key="k")).duplicate
 
 
+def test_a_key_that_need_not_be_remembered_is_free_whatever_others_are_kept(kept: Kept) -> None:
+    first, other = add(kept.ledger, accepted(key="k")), add(kept.ledger, accepted(key="other"))
+    kept.age(31 * DAY)
+    kept.remove(first.id)
+    assert not add(kept.ledger, accepted(key="k")).duplicate
+    assert add(kept.ledger, accepted(key="other")).id == other.id
+
+
 def test_a_key_outlives_its_submission(kept: Kept) -> None:
     first = add(kept.ledger, accepted("a@example.com", "b@example.com", key="k"))
     kept.remove(first.id)

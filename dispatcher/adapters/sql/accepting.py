@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import exists, insert, select
+from sqlalchemy import exists, insert, literal_column, select
 
 from dispatcher import ids
 from dispatcher.adapters.sql import using
@@ -56,7 +56,8 @@ def _claim(tx: Transaction, keyed: dict[Key, _Draft], keep_seconds: float) -> di
     Sorted, so that two callers with the same keys wait for each other in one order.
     """
     upsert = tx.insert(keys)
-    kept = exists().where(submissions.c.public_id == keys.c.submission)
+    # Of the key that is there, by name: as a column it would bring all keys into the FROM clause.
+    kept = exists().where(submissions.c.public_id == literal_column("keys.submission"))
     enter = upsert.on_conflict_do_update(  # over a key that need not be remembered any more
         index_elements=[keys.c.key, keys.c.producer],
         set_={name: upsert.excluded[name] for name in _OF_A_KEY},
