@@ -90,11 +90,10 @@ class Batch:
         relay, trouble, limited = transport.name, "", 0.0
         self._limited, self._away = 0.0, ""
         try:
-            with closing(transport.send(self._compose(relay, group), self._journal)) as outcomes:
+            messages = self._compose(relay, group)
+            with closing(transport.send(messages, self._journal, lambda: bool(trouble))) as outcomes:
                 for outcome in outcomes:
-                    trouble = self._take(outcome)
-                    if trouble:
-                        break
+                    trouble = self._take(outcome) or trouble
             limited = self._limited
         except LimitReached as error:
             self._throttle.close_for(relay, error.seconds, error.reason)

@@ -31,8 +31,8 @@ from dispatcher.retry import RetryPolicy
 from dispatcher.settings import Settings
 from dispatcher.sources import load, stamp
 
-TRANSPORTS: dict[str, Callable[[Relay, RateLimiter], Transport]] = {
-    "smtp": lambda relay, limits: SmtpTransport(relay, limiter=limits)
+TRANSPORTS: dict[str, Callable[[Relay, RateLimiter, int], Transport]] = {
+    "smtp": lambda relay, limits, connections: SmtpTransport(relay, size=connections, limiter=limits)
 }
 
 
@@ -154,7 +154,7 @@ def _relays(
 
     return Relays(
         read(settings),
-        lambda relay: TRANSPORTS["smtp"](relay, limits),
+        lambda relay: TRANSPORTS["smtp"](relay, limits, settings.delivery.connections),
         read=lambda: read(watch() if watch else settings),
         stamp=stamp,
         sink=sink,

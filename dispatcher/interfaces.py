@@ -128,11 +128,15 @@ class Transport(Protocol):
 
     name: str
 
-    def send(self, messages: Iterable[Message], journal: Journal) -> Generator[Outcome]:
-        """Send each message in one SMTP transaction; yield its outcome as soon as it is known.
+    def send(
+        self, messages: Iterable[Message], journal: Journal, halted: Callable[[], bool] = lambda: False
+    ) -> Generator[Outcome]:
+        """Send each message in one SMTP transaction; yield its outcome as soon as it is known, in any order. A few more
+        messages may be taken by then.
 
-        A refusal is data. Raises TransportError when the relay cannot be used (any more): every message that was
-        not yielded until then is known to be unsent.
+        Once ``halted`` answers True, none is begun any more, and those that were are waited for. A refusal is data.
+        Raises TransportError when the relay cannot be used (any more): every message that was not yielded until then
+        is known to be unsent.
         """
         ...
 

@@ -9,6 +9,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from dispatcher.errors import LimitReached, PoolTimeout, TransportError
 from dispatcher.relay import Relay
 
+_OPENING_AT_ONCE = 4
+_UNWILLING_SECONDS = 10.0
+
 
 class Pooled(Protocol):
     """What the pool asks of a session."""
@@ -85,6 +88,7 @@ class Pool(Generic[S]):
         self._idle: list[_Idle[S]] = []  # the one used last is the last
         self._busy: dict[S, float] = {}  # when each was opened
         self._opening = 0
+        self._unwilling_until = float("-inf")
         self._pid = os.getpid()
 
     def take(self) -> S:
@@ -100,6 +104,21 @@ class Pool(Generic[S]):
             self._end(old, polite=True)
         return session if session is not None else self._open()
 
+    def prepare(self) -> None:
+        """Begin to open one more, which will be idle; a few at a time, and none for a while after one was refused."""
+        with self._changed:
+            busy = self._closed or self._opening >= _OPENING_AT_ONCE or self._clock() < self._unwilling_until
+            if busy or len(self._busy) + len(self._idle) + self._opening >= self._size:
+                return
+            self._opening += 1
+        threading.Thread(target=self._open_ahead, name="opener", daemon=True).start()
+
+    def _open_ahead(self) -> None:
+        try:
+            self.give(self._open())
+        except TransportError:  # whoever needs one, and not one more, will meet it
+            self._unwilling_until = self._clock() + _UNWILLING_SECONDS
+
     def replace(self, session: S) -> S:
         """Close this session and open another in its place. When that fails, the place is free again."""
         with self._changed:
@@ -109,7 +128,7 @@ class Pool(Generic[S]):
 
     def give(self, session: S) -> None:
         """Take a session back: it is kept for the next taker, or closed when it is of no use, or wanted elsewhere."""
-        wanted = self._wanted()
+        wanted = self.wanted()
         with self._changed:
             opened = self._busy.pop(session, None)
             keep = opened is not None and not self._closed and not wanted and not self._spent(session, opened)
@@ -121,6 +140,15 @@ class Pool(Generic[S]):
         elif not keep:
             self._end(session, polite=session.usable)
 
+    @property
+    def idle(self) -> int:
+        """How many are open and not in use."""
+        return len(self._idle)
+
+    def wanted(self) -> bool:
+        """Whether another worker waits for a connection."""
+        return self._gate is not None and self._gate.wanted(self._relay.name)
+
     def spent(self, session: S) -> bool:
         """Whether a session in use should carry no further message: unusable, or at its cap of messages or age."""
         return self._spent(session, self._busy[session])
@@ -129,7 +157,7 @@ class Pool(Generic[S]):
         """Close the idle sessions that are too old, or all of them when another worker waits for one."""
         if not self._idle or self._pid != os.getpid():
             return
-        wanted = self._wanted()
+        wanted = self.wanted()
         with self._changed:
             doomed = self._weed()
             if wanted:
@@ -220,9 +248,6 @@ class Pool(Generic[S]):
     def _leave(self) -> None:
         if self._gate is not None:
             self._gate.leave(self._relay.name)
-
-    def _wanted(self) -> bool:
-        return self._gate is not None and self._gate.wanted(self._relay.name)
 
     def _end(self, session: S, *, polite: bool) -> None:
         session.close(polite=polite)

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -32,7 +33,12 @@ class Capabilities:
 
     def offers(self, keyword: str) -> bool:
         """Whether the extension was offered, such as ``SMTPUTF8``, ``8BITMIME`` or ``PIPELINING``."""
-        return any(line.split(" ", 1)[0] == keyword for line in self.extensions)
+        return keyword in _keywords(self.extensions)
+
+
+@lru_cache(maxsize=64)
+def _keywords(extensions: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(line.split(" ", 1)[0] for line in extensions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Relay:
     ``xoauth2_command`` is run for each connection; what it prints is the bearer token. ``ca_file`` (PEM) stands in for
     the system's certificate authorities. ``ehlo`` is the name that we greet with; by default this host's. The timeouts,
     in seconds: the connection and its TLS handshake; a reply to a command; the body and the reply after its final dot.
-    ``rate`` and ``max_connections`` hold over all workers.
+    ``rate`` and ``max_connections`` hold over all workers. ``pipelining``: use it where it is offered.
     """
 
     name: str
@@ -55,7 +61,7 @@ class Relay:
     ca_file: str | None = None
     insecure_auth: bool = False
     priority: int = 0
-    max_messages_per_connection: int = 100
+    max_messages_per_connection: int = 1000
     idle_seconds: float = 30.0
     max_age_seconds: float = 600.0
     timeout_connect: float = 10.0
@@ -64,6 +70,7 @@ class Relay:
     ehlo: str | None = None
     rate: Rate = field(default_factory=Rate)
     max_connections: int | None = None
+    pipelining: bool = True
 
     @classmethod
     def parse(cls, name: str, url: str, *, setting: str, **options: Any) -> "Relay":

@@ -55,6 +55,16 @@ class Reply:
             lines = [line.removeprefix(enhanced).strip() for line in lines]
         return cls(code, " ".join(filter(None, lines))[:MAX_TEXT], enhanced, phase)
 
+    @property
+    def positive(self) -> bool:
+        """2yz: done (RFC 5321 section 4.2.1)."""
+        return self.code // 100 == 2  # noqa: PLR2004 - as it says
+
+    @property
+    def intermediate(self) -> bool:
+        """3yz: go on (RFC 5321 section 4.2.1)."""
+        return self.code // 100 == 3  # noqa: PLR2004 - as it says
+
     def __str__(self) -> str:
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 

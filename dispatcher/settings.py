@@ -53,10 +53,11 @@ class RelaySettings(_Section):
     priority: int = 0
     rate: tuple[str, ...] = ()
     max_connections: int | None = Field(default=None, gt=0)
-    max_messages_per_connection: int = Field(default=100, gt=0)
+    max_messages_per_connection: int = Field(default=1000, gt=0)
     idle_seconds: Duration = 30
     max_age_seconds: Duration = 600
     timeouts: Timeouts = Timeouts()
+    pipelining: Literal["auto", "off"] = "auto"
     ehlo: str | None = None
     ca_file: Path | None = None
     xoauth2_command: tuple[str, ...] | None = Field(default=None, repr=False)
@@ -74,6 +75,7 @@ class DeliverySettings(_Section):
     """``[delivery]``; the times must fit into each other, see ``Settings``."""
 
     batch_size: int = Field(default=100, gt=0, le=1000)
+    connections: int = Field(default=32, gt=0, le=100)
     batch_seconds: Duration = 60
     task_seconds: Duration = 240
     lease_seconds: Duration = 300
@@ -216,6 +218,7 @@ class Settings(BaseSettings):
                 max_connections=found.max_connections,
                 priority=found.priority,
                 max_messages_per_connection=found.max_messages_per_connection,
+                pipelining=found.pipelining == "auto",
                 idle_seconds=found.idle_seconds,
                 max_age_seconds=found.max_age_seconds,
                 timeout_connect=found.timeouts.connect,

@@ -29,8 +29,6 @@ _RELAY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LATER = {
     "secret_keys": "signed links",
     "public_url": "our own pages",
-    "delivery.connections": "several connections per process",
-    "relays.*.pipelining": "pipelining",
 }
 
 

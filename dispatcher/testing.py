@@ -5,7 +5,7 @@ does wrong as it is told (docs/fault-sink.md).
 """
 
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dispatcher.delivery import Lane
@@ -40,12 +40,16 @@ class MemoryTransport:
         }
         self._lock = threading.Lock()
 
-    def send(self, messages: Iterable[Message], journal: Journal) -> Generator[Outcome, None, None]:
+    def send(
+        self, messages: Iterable[Message], journal: Journal, halted: Callable[[], bool] = lambda: False
+    ) -> Generator[Outcome, None, None]:
         """Answer each message as scripted, in order. Raises ``down`` when it is set."""
         for message in messages:
             if self.down is not None:
                 raise self.down
             yield self._take(message, journal)
+            if halted():
+                return
 
     def tend(self) -> None:
         """There are no connections."""

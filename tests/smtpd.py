@@ -201,7 +201,7 @@ def message(
 
 def deliver(relay: Relay, *messages: Message, journal: TellingJournal | None = None) -> list[Outcome]:
     """Send these over a transport of their own."""
-    transport = SmtpTransport(relay)
+    transport = SmtpTransport(relay, size=1)  # one after the other: scripts are played in their order
     try:
         return list(transport.send(messages, journal or TellingJournal()))
     finally:

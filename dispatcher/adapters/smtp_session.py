@@ -1,12 +1,16 @@
-"""One SMTP session with a relay: opened, used for one transaction after another, closed (RFC 5321)."""
+"""One SMTP session with a relay: opened, used for one transaction after another, closed (RFC 5321).
+
+Where the server offers PIPELINING (RFC 2920), an envelope and its DATA are one write, and the envelope of the next
+message goes along with the body of this one: one round trip for each message, in place of four.
+"""
 
 import re
 import time
 from collections.abc import Callable, Sequence
 
-from dispatcher.adapters.smtp_auth import authenticate
-from dispatcher.adapters.smtp_wire import Silence, Wire
-from dispatcher.errors import ConnectFailed, TlsFailed
+from dispatcher.adapters.smtp_entry import enter
+from dispatcher.adapters.smtp_envelope import commands, unfit
+from dispatcher.adapters.smtp_wire import Silence, Waits, Wire
 from dispatcher.interfaces import Journal
 from dispatcher.mail import Message
 from dispatcher.relay import Capabilities, Relay
@@ -14,56 +18,78 @@ from dispatcher.reply import NoReply, Outcome, Phase, Reply, Result
 
 _CLOSING = 421
 _GO_ON = (3,)
+# Replies to so many commands fit into any buffers: nobody may be stuck in writing while the other one is, too.
+_MOST_AT_ONCE = 100
 _TOO_MANY = re.compile(r"too many|concurren|(connection|session)s?\W+(\w+\W+){0,3}(limit|exceed)", re.IGNORECASE)
+
+Following = Callable[[], Message | None]
 
 
 class StaleSession(Exception):
     """A kept connection turned out to be closed, or to be closing, before it took anything of the message."""
 
 
+class OutOfStep(Exception):
+    """Several commands at once met silence or nonsense, before any body: the server may not be up to its PIPELINING."""
+
+
 class SmtpSession:
     """A greeted, secured and authenticated connection.
 
     ``usable`` turns False, for good, with a 421, silence or garbage, and while a transaction is open: whatever
-    interrupts one leaves the session unusable. ``transactions`` counts those that were begun. ``crowd`` is told of a
+    interrupts one leaves the session unusable. ``transactions`` counts those that were begun, ``patience`` is how many
+    seconds the server may take for what it is to do now. ``crowd`` is told of a
     reply that may mean one connection too many; it raises what is to be raised if it does.
     """
 
     def __init__(
-        self, relay: Relay, wire: Wire, capabilities: Capabilities, crowd: Callable[[Reply], None] = lambda _: None
+        self,
+        relay: Relay,
+        wire: Wire,
+        capabilities: Capabilities,
+        crowd: Callable[[Reply], None] = lambda _: None,
+        *,
+        pipelining: bool = False,
     ) -> None:
         self.capabilities = capabilities
         self.usable = True
         self.transactions = 0
+        self.pipelining = pipelining
+        self.patience = relay.timeout_command
         self._relay, self._wire, self._crowd = relay, wire, crowd
         self._needs_reset = False
+        self._in_step = True
+        self._following: Message | None = None
+        self._ahead: Message | None = None  # its envelope is on its way already
 
     @classmethod
-    def open(cls, relay: Relay, crowd: Callable[[Reply], None] = lambda _: None) -> "SmtpSession":
+    def open(
+        cls, relay: Relay, crowd: Callable[[Reply], None] = lambda _: None, *, pipelining: bool = True
+    ) -> "SmtpSession":
         """Connect, greet, go under TLS and log in. Raises ConnectFailed, TlsFailed, AuthFailed, and what ``crowd``
-        does."""
-        wire = Wire.connect(relay)
-        try:
-            capabilities = _enter(wire, relay, crowd)
-        except Silence as silence:
-            wire.close(polite=False)
-            raise ConnectFailed(relay.name, f"{relay.display}: {silence}") from silence
-        except BaseException:
-            wire.close(polite=False)
-            raise
-        return cls(relay, wire, capabilities, crowd)
+        does. ``pipelining``: if the server offers it."""
+        wire, capabilities = enter(relay, crowd)
+        return cls(relay, wire, capabilities, crowd, pipelining=pipelining and capabilities.offers("PIPELINING"))
 
-    def send(self, message: Message, journal: Journal) -> Outcome:
-        """One transaction. Raises StaleSession when a used connection is found to have ended: nothing was taken.
+    def fileno(self) -> int:
+        """For whoever waits for the server."""
+        return self._wire.fileno()
 
-        A silence is the result of every recipient that was not refused before it. So is a 421: the server gave up
-        the transaction with it. A message that the server's limits exclude is answered here, as the server would.
+    def send(self, message: Message, journal: Journal, following: Following | None = None) -> Waits[Outcome]:
+        """One transaction; who runs it waits where it has to, up to ``patience`` seconds at a time.
+
+        Raises StaleSession when a used connection is found to have ended, OutOfStep when the server cannot follow
+        several commands at once: nothing was taken.
+
+        ``following`` is asked for the message whose envelope may go along; that one, if there is one, must be the next
+        to be sent here. A silence is the result of every recipient that was not refused before it. So is a 421: the
+        server gave up the transaction with it. A message that the server's limits exclude is answered here.
         """
         started = time.monotonic()
         refused: dict[int, Result] = {}
-        rest: Result | None = self._unfit(message)
+        rest: Result | None = unfit(message, self.capabilities)
         if rest is None:
-            rest = self._transact(message, journal, refused)
+            rest = yield from self._transact(message, journal, refused, following)
         outcome = Outcome(
             message=message.id,
             results=tuple((delivery, refused.get(delivery, rest)) for delivery, _ in message.rcpt_to),
@@ -73,15 +99,14 @@ class SmtpSession:
         journal.reply(outcome)
         return outcome
 
-    def reset(self) -> bool:
-        """RSET: drop what an earlier transaction left, and see whether anyone is there. False: of no use any more."""
-        self.usable = False
-        try:
-            self.usable = _positive(self._wire.ask("RSET", Phase.MAIL))
-        except Silence:
-            return False
-        self._needs_reset = False
-        return self.usable
+    def expects(self, message: Message) -> bool:
+        """Whether its envelope is on its way."""
+        return self._ahead is message
+
+    def distrust(self) -> None:
+        """It was not used for a while. A RSET before the next transaction drops what an earlier one may have left, and
+        tells whether the server is still there."""
+        self._needs_reset = self.transactions > 0
 
     def readable(self) -> bool:
         """Whether the server said something, or hung up, while nothing was asked of it."""
@@ -92,112 +117,115 @@ class SmtpSession:
         self.usable = False
         self._wire.close(polite=polite)
 
-    def _transact(self, message: Message, journal: Journal, refused: dict[int, Result]) -> Result:
+    def _transact(
+        self, message: Message, journal: Journal, refused: dict[int, Result], following: Following | None
+    ) -> Waits[Result]:
         """Run the transaction; note refusals by recipient, return the result of all others."""
         used, self.transactions = self.transactions > 0, self.transactions + 1
-        if self._needs_reset and not self.reset():
-            raise StaleSession
-        self.usable, self._needs_reset = False, True
+        needs_reset, self._needs_reset, self.usable = self._needs_reset, True, False
+        self._wire.wait_elsewhere()
+        self.patience = self._relay.timeout_command
+        at_once = self.pipelining and len(message.rcpt_to) <= _MOST_AT_ONCE
+        if needs_reset:
+            yield from self._reset(message if at_once else None)
         try:
-            rest = self._converse(message, journal, refused)
+            rest = yield from (self._propose_at_once if at_once else self._propose)(message, refused, following)
         except Silence as silence:
+            self._ahead = None
             if used and silence.closed and silence.phase is Phase.MAIL:
                 raise StaleSession from silence
+            if at_once:
+                raise OutOfStep(str(silence)) from silence
             return NoReply(silence.phase, silence.reason, silence.closed)
+        if rest is None:
+            return (yield from self._deliver_body(message, journal, tuple(refused.items())))
         if used and rest.code == _CLOSING and rest.phase is Phase.MAIL:
             raise StaleSession
         if rest.code // 100 == 4 and rest.phase is Phase.MAIL and _TOO_MANY.search(rest.text):  # noqa: PLR2004 - 4yz
             self._crowd(rest)
-        self.usable = rest.code != _CLOSING
+        self.usable = rest.code != _CLOSING and self._in_step
         return rest
 
-    def _converse(self, message: Message, journal: Journal, refused: dict[int, Result]) -> Reply:
-        reply = self._wire.ask(self._mail(message), Phase.MAIL)
-        if not _positive(reply):
+    def _reset(self, message: Message | None) -> Waits[None]:
+        """``message``: the one whose envelope may go along."""
+        envelope = () if message is None else (*commands(message, self.capabilities), "DATA")
+        try:
+            yield from self._wire.say("RSET", *envelope)
+            self._ahead = message
+            reply = yield from self._wire.hear(Phase.MAIL)
+        except Silence as silence:
+            raise StaleSession from silence
+        if not reply.positive:
+            raise StaleSession
+
+    def _propose(self, message: Message, refused: dict[int, Result], _: Following | None) -> Waits[Reply | None]:
+        """Name sender and recipients, one by one; the reply that ends the transaction, None to go on with the body."""
+        self._following = None
+        mail, *recipients = commands(message, self.capabilities)
+        reply = yield from self._ask(mail, Phase.MAIL)
+        if not reply.positive:
             return reply
-        for delivery, address in message.rcpt_to:
-            reply = self._wire.ask(f"RCPT TO:<{address}>", Phase.RCPT)
+        for (delivery, _address), command in zip(message.rcpt_to, recipients, strict=True):
+            reply = yield from self._ask(command, Phase.RCPT)
             if reply.code == _CLOSING:
                 return reply
-            if not _positive(reply):
+            if not reply.positive:
                 refused[delivery] = reply
         if len(refused) == len(message.rcpt_to):
             return reply
-        reply = self._wire.ask("DATA", Phase.DATA, _GO_ON)
-        if reply.code // 100 != 3:  # noqa: PLR2004 - RFC 5321 section 4.2.1: 3yz, go on
-            return reply
-        return self._deliver_body(message, journal, tuple(refused.items()))
+        reply = yield from self._ask("DATA", Phase.DATA, _GO_ON)
+        return None if reply.intermediate else reply
 
-    def _deliver_body(self, message: Message, journal: Journal, refused: Sequence[tuple[int, Result]]) -> Reply:
+    def _propose_at_once(
+        self, message: Message, refused: dict[int, Result], following: Following | None
+    ) -> Waits[Reply | None]:
+        """The same in one write, and with it a look at what follows: it is composed while the server thinks."""
+        if self._ahead is None:
+            yield from self._wire.say(*commands(message, self.capabilities), "DATA")
+        self._ahead, self._following = None, following() if following else None
+        mail = yield from self._wire.hear(Phase.MAIL)
+        if mail.code == _CLOSING:
+            return mail
+        for delivery, _ in message.rcpt_to:
+            reply = yield from self._wire.hear(Phase.RCPT)
+            if reply.code == _CLOSING:
+                return reply
+            if mail.positive and not reply.positive:
+                refused[delivery] = reply
+        data = yield from self._wire.hear(Phase.DATA, _GO_ON)
+        if mail.positive and len(refused) < len(message.rcpt_to):
+            return None if data.intermediate else data
+        if data.intermediate:
+            yield from self._send_nothing()
+        return reply if mail.positive else mail
+
+    def _ask(self, command: str, phase: Phase, wants: tuple[int, ...] = (2,)) -> Waits[Reply]:
+        yield from self._wire.say(command)
+        return (yield from self._wire.hear(phase, wants))
+
+    def _send_nothing(self) -> Waits[None]:
+        """The server wants a body for nobody: it gets an empty one, and refuses it (RFC 2920 section 3.1)."""
+        try:
+            reply = yield from self._ask(".", Phase.FINAL)
+            self._in_step = reply.code != _CLOSING
+        except Silence:
+            self._in_step = False
+
+    def _deliver_body(self, message: Message, journal: Journal, refused: Sequence[tuple[int, Result]]) -> Waits[Result]:
         journal.begin(message, refused)
-        self._wire.wait(self._relay.timeout_final)
-        self._wire.send_body(message.content)
-        reply = self._wire.read(Phase.FINAL)
-        self._wire.wait(self._relay.timeout_command)
+        following = self._following
+        if following is not None and (len(following.rcpt_to) > _MOST_AT_ONCE or unfit(following, self.capabilities)):
+            following = None
+        envelope = () if following is None else (*commands(following, self.capabilities), "DATA")
+        self.patience = self._relay.timeout_final
+        try:
+            yield from self._wire.send_body(message.content, envelope)
+            reply = yield from self._wire.hear(Phase.FINAL)
+        except Silence as silence:
+            return NoReply(silence.phase, silence.reason, silence.closed)
         # The end of the mail data clears all buffers, whatever the reply to it was (RFC 5321 section 4.1.1.4): a RSET
         # before the next MAIL would only cost a round trip.
         self._needs_reset = False
+        if reply.code != _CLOSING:
+            self._ahead, self.usable = following, following is None
         return reply
-
-    def _mail(self, message: Message) -> str:
-        command = f"MAIL FROM:<{message.mail_from}>"
-        if self.capabilities.offers("SIZE"):
-            command += f" SIZE={len(message.content)}"
-        if not message.content.isascii() and self.capabilities.offers("8BITMIME"):
-            command += " BODY=8BITMIME"
-        return command + " SMTPUTF8" if _needs_utf8(message) else command
-
-    def _unfit(self, message: Message) -> Reply | None:
-        limit, size = self.capabilities.size, len(message.content)
-        if limit is not None and size > limit:
-            text = f"the message has {size} bytes, the server takes {limit}"
-            return Reply(552, text, "5.3.4", Phase.MAIL)
-        if _needs_utf8(message) and not self.capabilities.offers("SMTPUTF8"):
-            return Reply(550, "an address needs SMTPUTF8, which the server does not offer", "5.6.7", Phase.MAIL)
-        if any(c in address for address in _envelope(message) for c in "\r\n\0"):
-            return Reply(553, "a control character in an address", "5.1.3", Phase.MAIL)
-        return None
-
-
-def _enter(wire: Wire, relay: Relay, crowd: Callable[[Reply], None]) -> Capabilities:
-    wire.wait(relay.timeout_command)
-    _welcome(relay, wire.read(Phase.CONNECT), crowd)
-    _greet(wire, relay, crowd)
-    if relay.tls == "starttls":
-        if not wire.capabilities(None).offers("STARTTLS"):
-            raise TlsFailed(relay.name, f"{relay.display}: the server offers no STARTTLS")
-        reply = wire.ask("STARTTLS", Phase.TLS)
-        if not _positive(reply):
-            raise TlsFailed(relay.name, f"{relay.display}: STARTTLS was refused: {reply}")
-        wire.secure(relay)
-        wire.wait(relay.timeout_command)
-        _greet(wire, relay, crowd)
-    auth = authenticate(wire, relay, wire.capabilities(None))
-    return wire.capabilities(auth)
-
-
-def _greet(wire: Wire, relay: Relay, crowd: Callable[[Reply], None]) -> None:
-    """EHLO, or HELO for a server that knows no better where neither STARTTLS nor AUTH is needed."""
-    reply = wire.hello(relay.ehlo)
-    if reply.code // 100 == 5 and relay.tls != "starttls" and relay.username is None:  # noqa: PLR2004 - refused for good
-        reply = wire.ask(f"HELO {relay.ehlo or wire.own_name()}", Phase.EHLO)
-    _welcome(relay, reply, crowd)
-
-
-def _welcome(relay: Relay, reply: Reply, crowd: Callable[[Reply], None]) -> None:
-    if reply.code // 100 == 4:  # noqa: PLR2004 - RFC 5321 section 4.2.1: not now
-        crowd(reply)
-    if not _positive(reply):
-        raise ConnectFailed(relay.name, f"{relay.display}: refused at {reply.phase}: {reply}")
-
-
-def _positive(reply: Reply) -> bool:
-    return reply.code // 100 == 2  # noqa: PLR2004 - RFC 5321 section 4.2.1: 2yz
-
-
-def _envelope(message: Message) -> tuple[str, ...]:
-    return (message.mail_from, *(address for _, address in message.rcpt_to))
-
-
-def _needs_utf8(message: Message) -> bool:
-    return message.utf8 or not all(address.isascii() for address in _envelope(message))

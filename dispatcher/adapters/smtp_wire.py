@@ -9,14 +9,19 @@ import select
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dispatcher.errors import ConnectFailed, TlsFailed
 from dispatcher.relay import Capabilities, Relay
 from dispatcher.reply import Phase, Reply
 
 _GOODBYE_SECONDS = 2.0
+_ENDLESS = "a reply line without end"
+_PIECE = 65536
+_MAX_LINES = 1000
+_MAX_LINE = 8192  # bytes of one line of a reply; RFC 5321 section 4.5.3.1.5 allows 512
 
 
 class Silence(Exception):
@@ -33,12 +38,18 @@ class Silence(Exception):
         return f"{self.reason} at {self.phase}"
 
 
+T = TypeVar("T")
+# A call that may have to wait, on a connection that does not: it yields what for (POLLIN or POLLOUT), goes on when that
+# is so, or is thrown a TimeoutError when that took too long; what it returns comes in the end.
+Waits = Generator[int, None, T]
+
+
 class Wire:
     """A connection to a relay. Whatever stands in the way of a sensible reply is a Silence."""
 
     def __init__(self, sock: socket.socket) -> None:
         # A host would make smtplib connect; without a local name it would ask the DNS for ours, which may take long.
-        self._smtp = smtplib.SMTP(local_hostname="")
+        self._smtp = _Smtp(local_hostname="")
         self._smtp.command_encoding = "utf-8"  # for SMTPUTF8 addresses; the same bytes for all others
         self._smtp.sock = self._sock = sock
 
@@ -54,17 +65,23 @@ class Wire:
 
     def secure(self, relay: Relay) -> None:
         """Go on under TLS after the server's consent to STARTTLS (RFC 3207). Raises TlsFailed."""
-        # Whatever came in the clear after that consent may be an attacker's: it goes with the reader that holds it.
-        if self._smtp.file is not None:
-            self._smtp.file.close()
-            self._smtp.file = None
+        self._smtp.heard.clear()  # whatever came in the clear after that consent may be an attacker's
         self._smtp.esmtp_features.clear()
         self.wait(relay.timeout_connect)
         self._smtp.sock = self._sock = _secured(self._sock, relay)
 
     def wait(self, seconds: float) -> None:
-        """How long every following read or write may take."""
+        """How long every following read or write may take, here in this call."""
         self._sock.settimeout(seconds)
+
+    def wait_elsewhere(self) -> None:
+        """From now on nothing here waits: what would have to is told (see ``Waits``)."""
+        if self._sock.gettimeout() != 0:
+            self._sock.setblocking(False)
+
+    def fileno(self) -> int:
+        """For whoever waits."""
+        return self._sock.fileno()
 
     def hello(self, name: str | None) -> Reply:
         """Say EHLO and take down what the server offers. The default name is this host's, or its address literal."""
@@ -78,17 +95,53 @@ class Wire:
         """Read a reply, as ``ask`` does."""
         return self._hear(phase, wants, self._smtp.getreply)
 
-    def send_body(self, content: bytes) -> None:
-        """Send the content, dot-stuffed (RFC 5321 section 4.5.2), and the final dot.
+    def say(self, *commands: str) -> Waits[None]:
+        """Send several commands at once; see ``Waits``. Raises Silence."""
+        try:
+            yield from self._send("".join(f"{command}\r\n" for command in commands).encode(), [0])
+        except OSError as error:
+            raise _silence(Phase.MAIL, error) from error
 
-        A Silence here means that the final dot did not leave: the system takes bytes in order, and not all of them.
+    def hear(self, phase: Phase, wants: tuple[int, ...] = (2,)) -> Waits[Reply]:
+        """Read a reply, as ``read`` does, but leave it to the caller to wait for it."""
+        try:
+            while (found := self._smtp.complete()) is None:
+                yield select.POLLIN
+                self._smtp.take_in()
+        except smtplib.SMTPResponseException as error:
+            raise Silence(phase, _ENDLESS) from error
+        except OSError as error:
+            raise _silence(phase, error) from error
+        return _fitting(*found, phase, wants)
+
+    def send_body(self, content: bytes, envelope: Sequence[str] = ()) -> Waits[None]:
+        """Send the content, dot-stuffed (RFC 5321 section 4.5.2), the final dot, and the commands of an envelope.
+
+        A Silence in phase DATA means that the final dot did not leave: the system takes bytes in order, and not all of
+        them. In phase FINAL it may have left.
         """
         stuffed = content.replace(b"\n.", b"\n..")
         head, tail = b"." if stuffed.startswith(b".") else b"", b"" if stuffed.endswith(b"\r\n") else b"\r\n"
+        commands = "".join(f"{command}\r\n" for command in envelope).encode()
+        body = b"".join((head, stuffed, tail, b".\r\n", commands))
+        sent = [0]
         try:
-            self._smtp.send(b"".join((head, stuffed, tail, b".\r\n")))
-        except smtplib.SMTPServerDisconnected as error:
-            raise _silence(Phase.DATA, error) from error
+            yield from self._send(body, sent)
+        except OSError as error:
+            # Of what is given to TLS at once, a part may have gone before it failed.
+            left = sent[0] >= len(body) - len(commands) or (bool(commands) and isinstance(self._sock, ssl.SSLSocket))
+            raise _silence(Phase.FINAL if left else Phase.DATA, error) from error
+
+    def _send(self, data: bytes, sent: list[int]) -> Waits[None]:
+        """``sent`` counts what the system has taken, also when this raises OSError."""
+        view = memoryview(data)
+        while sent[0] < len(data):
+            try:
+                sent[0] += self._sock.send(view[sent[0] :])
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                yield select.POLLOUT
+            except ssl.SSLWantReadError:
+                yield select.POLLIN
 
     def capabilities(self, auth: str | None) -> Capabilities:
         """What the last EHLO offered."""
@@ -103,6 +156,8 @@ class Wire:
 
     def readable(self) -> bool:
         """Whether bytes or an end of file wait to be read."""
+        if self._smtp.heard or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+            return True
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
@@ -130,11 +185,21 @@ class Wire:
         except smtplib.SMTPServerDisconnected as error:
             raise _silence(phase, error) from error
         except smtplib.SMTPResponseException as error:  # smtplib found a line of more than 8 KiB
-            raise Silence(phase, "a reply line without end") from error
-        reply = Reply.parse(code, text, phase)
-        if code // 100 not in (*wants, 4, 5):
-            raise Silence(phase, f"not a reply that fits: {reply}"[:200])
-        return reply
+            raise Silence(phase, _ENDLESS) from error
+        return _fitting(code, text, phase, wants)
+
+
+def _fitting(code: int, text: bytes, phase: Phase, wants: tuple[int, ...]) -> Reply:
+    reply = _reply(code, text, phase)
+    if code // 100 not in (*wants, 4, 5):
+        raise Silence(phase, f"not a reply that fits: {reply}"[:200])
+    return reply
+
+
+@functools.lru_cache(maxsize=256)
+def _reply(code: int, text: bytes, phase: Phase) -> Reply:
+    """Most replies of a server are the same few."""
+    return Reply.parse(code, text, phase)
 
 
 def words(error: Exception) -> str:
@@ -148,8 +213,54 @@ def words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _silence(phase: Phase, error: smtplib.SMTPServerDisconnected) -> Silence:
-    cause = error.__context__
+class _Smtp(smtplib.SMTP):
+    """smtplib with a reader of its own, which may be asked whether a reply is there."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.heard = bytearray()
+        self._lines: list[bytes] = []
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Wait for a reply, as smtplib does."""
+        while (found := self.complete()) is None:
+            try:
+                self.take_in()
+            except smtplib.SMTPServerDisconnected:
+                raise
+            except OSError as error:
+                raise smtplib.SMTPServerDisconnected(str(error)) from error
+        return found
+
+    def complete(self) -> tuple[int, bytes] | None:
+        """A reply if it is here as a whole: its code (-1: none), and its lines joined by LF (RFC 5321 section 4.2)."""
+        while (end := self.heard.find(b"\n")) >= 0:
+            line = bytes(self.heard[: end + 1])
+            del self.heard[: end + 1]
+            if len(line) > _MAX_LINE or len(self._lines) > _MAX_LINES:
+                raise smtplib.SMTPResponseException(500, "Line too long.")
+            self._lines.append(line[4:].strip(b" \t\r\n"))
+            code = int(line[:3]) if line[:3].isdigit() else -1
+            if code < 0 or line[3:4] != b"-":
+                text, self._lines = b"\n".join(self._lines), []
+                return code, text
+        if len(self.heard) > _MAX_LINE:
+            raise smtplib.SMTPResponseException(500, "Line too long.")
+        return None
+
+    def take_in(self) -> None:
+        """What has come, if anything has. Raises OSError; SMTPServerDisconnected is one."""
+        try:
+            piece = self.sock.recv(_PIECE) if self.sock else b""
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        if not piece:
+            raise smtplib.SMTPServerDisconnected("Connection unexpectedly closed")
+        self.heard += piece
+
+
+def _silence(phase: Phase, error: OSError) -> Silence:
+    cause = error.__context__ if isinstance(error, smtplib.SMTPServerDisconnected) else error
     if isinstance(cause, TimeoutError):
         return Silence(phase, "timed out")
     return Silence(phase, words(cause) if isinstance(cause, OSError) else "connection closed", closed=True)

@@ -163,6 +163,12 @@ class Handler:
         self.play = play
         self._recording, self._login, self._final_seconds = recording, login, final_seconds
 
+    async def handle_EHLO(
+        self, server: Connection, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [responses[0], "250-PIPELINING", *responses[1:]]
+
     async def handle_MAIL(
         self, server: Connection, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:

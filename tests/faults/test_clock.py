@@ -11,7 +11,7 @@ from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.delivery import Selector
 from tests import orders
 from tests.faults.rig.arming import PATIENT, Rig, rigged
-from tests.faults.world import World
+from tests.faults.world import CONNECTIONS, World
 from tests.waiting import wait_for
 
 COUNT = 60
@@ -50,7 +50,7 @@ def test_the_clock_of_a_worker_changes_nothing(stage: tuple[World, Rig]) -> None
     wait_for(lambda: time.time() > soon)
     world.settle(120)
     taken = {mail.rcpt_to[0]: mail.time for mail in orders.read(world.record)}
-    proof = world.prove(in_doubt_events=len(LANES), doubled=0)
+    proof = world.prove(in_doubt_events=len(LANES) * CONNECTIONS, doubled=0)
     assert proof["states"] == {"sent": len(LANES) * (COUNT + 1), "queued": len(LANES)}
     for lane in LANES:
         assert soon <= taken[f"soon-{lane}@example.com"] < began + 600

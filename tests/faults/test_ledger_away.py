@@ -19,7 +19,7 @@ import pytest
 from dispatcher.cli.exits import OUT_OF_REACH
 from dispatcher.delivery import Lane
 from tests import orders
-from tests.faults.world import BOTH, COUNT, KINDS, OUTAGE, POSTGRES, World, make_world
+from tests.faults.world import BOTH, CONNECTIONS, COUNT, KINDS, OUTAGE, POSTGRES, World, make_world
 from tests.ledgers import ANNA
 from tests.processes import children, kill, member
 from tests.servers import Standby, missing, require
@@ -27,7 +27,7 @@ from tests.sizes import FULL, sized
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 3600))]
-BACKLOG = sized(300, COUNT)
+BACKLOG = sized(300, COUNT) * CONNECTIONS
 FEW, MORE = 300, 600  # mails; the latter are more than a full disk has room for in what was written there before
 CUT_EVERY = 0.5  # seconds
 ROOM = "160m"  # of which journals reserve 16 for each process

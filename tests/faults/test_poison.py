@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.rig.arming import PATIENT, Rig, rigged
+from tests.faults.rig.arming import ONE_BY_ONE, PATIENT, Rig, rigged
 from tests.faults.test_worker_steps import in_doubt, rows
 from tests.faults.world import BOTH, KINDS, POSTGRES, World
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
-    with rigged(request.param, tmp_path_factory.mktemp("poison"), **PATIENT) as found:
+    with rigged(request.param, tmp_path_factory.mktemp("poison"), **PATIENT | ONE_BY_ONE) as found:
         yield found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.rig.arming import Rig, ended, rigged, sender
+from tests.faults.rig.arming import ONE_BY_ONE, Rig, ended, rigged, sender
 from tests.faults.test_worker_steps import copies, in_doubt, rows
 from tests.faults.world import BOTH, KINDS, LEASE, SQLITE, World
 from tests.processes import children
@@ -26,6 +26,7 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         final_seconds=0.05,
         DISPATCHER_DELIVERY__PROCESSES__TRANSACTIONAL=str(PROCESSES),
         DISPATCHER_DELIVERY__BATCH_SIZE="20",
+        **ONE_BY_ONE,
     ) as found:
         yield found
 

@@ -10,7 +10,7 @@ from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.delivery import Selector, State
 from dispatcher.records import DeliveryRecord
 from tests import orders
-from tests.faults.rig.arming import KNOWN, PATIENT, STEPS, UNKNOWN, Rig, rigged
+from tests.faults.rig.arming import KNOWN, ONE_BY_ONE, PATIENT, STEPS, UNKNOWN, Rig, rigged
 from tests.faults.world import BOTH, KINDS, SQLITE, World
 
 BATCH = 20
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module", params=KINDS if BOTH else SQLITE)
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
-    settings = PATIENT | {"DISPATCHER_DELIVERY__BATCH_SIZE": str(BATCH)}
+    settings = PATIENT | ONE_BY_ONE | {"DISPATCHER_DELIVERY__BATCH_SIZE": str(BATCH)}
     with rigged(request.param, tmp_path_factory.mktemp("steps"), **settings) as found:
         yield found
 

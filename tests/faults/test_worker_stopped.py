@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults.rig.arming import PATIENT, Rig, ended, rigged, sender
-from tests.faults.world import BOTH, KINDS, POSTGRES, World
+from tests.faults.world import BOTH, CONNECTIONS, KINDS, POSTGRES, World
 from tests.processes import children, kill, member
 from tests.sizes import sized
 from tests.waiting import wait_for
@@ -67,7 +67,8 @@ def test_ended_the_hard_way_only_open_connections_are_in_doubt(
     with world.submitting(COUNT // 3):
         end(busy(world))
     world.settle(sized(120, 600))
-    world.prove(in_doubt_events=0 if end is quit_at_once else PROCESSES, doubled=PROCESSES)
+    most = PROCESSES * CONNECTIONS
+    world.prove(in_doubt_events=0 if end is quit_at_once else most, doubled=most)
 
 
 def test_children_that_do_one_task_each_leave_nothing_in_doubt(stage: tuple[World, Rig]) -> None:

@@ -46,7 +46,12 @@ _SHORT = {
     "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__COMMAND": "3",
     "DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__FINAL": "3",
 }
-SETTINGS = {"DISPATCHER_DELIVERY__PROCESSES__TRANSACTIONAL": "2", **({} if FULL else _SHORT)}
+CONNECTIONS = 4  # of a process at most: each may have a mail that is begun and not answered
+SETTINGS = {
+    "DISPATCHER_DELIVERY__PROCESSES__TRANSACTIONAL": "2",
+    "DISPATCHER_DELIVERY__CONNECTIONS": str(CONNECTIONS),
+    **({} if FULL else _SHORT),
+}
 
 
 class World:

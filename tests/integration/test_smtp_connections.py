@@ -185,7 +185,7 @@ def test_postfixs_sink_takes_500_messages_on_one_kept_connection(smtp_sink: Rela
     outcomes = list(transport.send(mails, MemoryJournal()))
     assert [o.message for o in outcomes] == list(range(500))
     assert {str(result)[:3] for o in outcomes for _, result in o.results} == {"250"}
-    (session,) = (idle.session for idle in transport._pool._idle)
+    (session,) = (idle.session for idle in transport.pool._idle)
     assert session.transactions == 500
     transport.close()
     with pytest.raises(TransportError, match="closed"):

@@ -5,6 +5,7 @@ import pytest
 from dispatcher.errors import ConnectFailed, TransportError
 from dispatcher.pool import Pool
 from tests.pooled import RELAY, Clock, Opener, Session
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -146,3 +147,38 @@ def test_a_closed_pool_says_quit_to_the_idle_now_and_to_the_busy_when_they_come_
     assert busy.closed == [True]
     with pytest.raises(TransportError, match="closed"):
         pool.take()
+
+
+def prepared(pool: Pool[Session], count: int) -> None:
+    pool.prepare()
+    wait_for(lambda: pool.idle == count)
+
+
+def test_one_that_is_opened_ahead_is_idle_and_there_are_never_more_than_may_be(
+    pool: Pool[Session], opener: Opener
+) -> None:
+    first = pool.take()
+    prepared(pool, 1)
+    assert pool.take() is opener.opened[1]
+    pool.prepare()  # both are in use: there is no room
+    pool.give(first)
+    assert len(opener.opened) == 2
+    assert pool.idle == 1
+
+
+def test_after_a_refusal_none_is_opened_ahead_for_a_while(pool: Pool[Session], opener: Opener, clock: Clock) -> None:
+    opener.down = True
+    pool.prepare()
+    wait_for(lambda: "busy=0" in repr(pool))
+    opener.down = False
+    pool.prepare()
+    assert "busy=0" in repr(pool)
+    assert pool.take() is opener.opened[0]  # who needs one is not held up
+    clock.now += 10
+    prepared(pool, 1)
+
+
+def test_one_that_was_opened_ahead_of_the_end_is_closed(pool: Pool[Session], opener: Opener) -> None:
+    pool.close()
+    pool.prepare()
+    assert opener.opened == []

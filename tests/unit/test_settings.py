@@ -120,7 +120,7 @@ def test_a_wrong_setting_is_refused_by_its_name(name: str, value: str, setting: 
         ("[relays.main]\nurl = 'smtp://h'\n[relays.main]\nurl = 'smtp://i'", "own.toml", "line 3"),
         ("relay_url = 'smtp://h'\n[relays.default]\nurl = 'smtp://i'", "relays.default", "two relays"),
         ("[relays.'a b']\nurl = 'smtp://h'", "relays.a b", "no name for a relay"),
-        ("[relays.main]\nurl = 'smtp://h'\npipelining = 'off'", "relays.NAME.pipelining", "not part of this version"),
+        ("[relays.main]\nurl = 'smtp://h'\npipelining = 'on'", "relays.main.pipelining", "'auto' or 'off'"),
         ("[relays.main]\npriority = 1", "relays.main.url", "required"),
         ("[retention]\nbulk = '1d'", "retention.bulk", "unknown setting"),
         ("data_dir = \n", "own.toml", "line 1"),

@@ -22,6 +22,7 @@ PATIENT = {  # a lock tells at once that a process has died, so that its lease m
     "DISPATCHER_DELIVERY__BATCH_SECONDS": "15",
     **{f"DISPATCHER_RELAYS__DEFAULT__TIMEOUTS__{phase}": "20" for phase in ("CONNECT", "COMMAND", "FINAL")},
 }
+ONE_BY_ONE = {"DISPATCHER_DELIVERY__CONNECTIONS": "1"}  # so that a step is one mail's
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,42 +81,51 @@ def _in_sql(module: ModuleType) -> None:
     module.SqlLedger.lease, module.SqlLedger.settle = leasing, settling
 
 
+class _Halves:
+    """A socket that sends in two pieces."""
+
+    def __init__(self, sock: Any, at: list[int]) -> None:
+        self._sock, self._at = sock, at
+
+    def send(self, data: Any) -> int:
+        self._sock.settimeout(10)  # the session waits elsewhere
+        half = len(data) // 2
+        self._sock.sendall(data[:half])
+        reached("mid_data", self._at)
+        self._sock.sendall(data[half:])
+        self._sock.setblocking(False)
+        return len(data)
+
+
 def _in_wire(module: ModuleType) -> None:
-    send_body, read = module.Wire.send_body, module.Wire.read
+    send_body, hear = module.Wire.send_body, module.Wire.hear
 
-    def sending(self: Any, content: bytes) -> None:
-        reached("after_begin", _at)
-        whole = self._smtp.send
-
-        def halves(data: bytes) -> None:
-            half = len(data) // 2
-            whole(data[:half])
-            reached("mid_data", _at)
-            whole(data[half:])
-
-        self._smtp.send = halves
+    def sending(self: Any, content: bytes, *envelope: Any) -> Any:
+        reached("after_begin", self.rig_at)
+        whole = self._sock
+        self._sock = _Halves(whole, self.rig_at)
         try:
-            send_body(self, content)
+            yield from send_body(self, content, *envelope)
         finally:
-            del self._smtp.send
-        reached("after_dot", _at)
+            self._sock = whole
+        reached("after_dot", self.rig_at)
 
-    def reading(self: Any, phase: Any, *given: Any) -> Any:
-        reply = read(self, phase, *given)
+    def hearing(self: Any, phase: Any, *given: Any) -> Any:
+        reply = yield from hear(self, phase, *given)
         if phase == "final":
-            reached("heard", _at)
+            reached("heard", self.rig_at)
         return reply
 
-    module.Wire.send_body, module.Wire.read = sending, reading
+    module.Wire.send_body, module.Wire.hear = sending, hearing
 
 
 def _in_session(module: ModuleType) -> None:
     send = module.SmtpSession.send
 
-    def sending(self: Any, message: Any, journal: Any) -> Any:
-        _at[:] = [message.id]
-        outcome = send(self, message, journal)
-        reached("after_250", _at)
+    def sending(self: Any, message: Any, *others: Any) -> Any:
+        self._wire.rig_at = [message.id]
+        outcome = yield from send(self, message, *others)
+        reached("after_250", [message.id])
         return outcome
 
     module.SmtpSession.send = sending

@@ -1,0 +1,1 @@
+"""Measures what this costs, beside what others cost: `python -m benchmarks`."""
