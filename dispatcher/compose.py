@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 from dispatcher import mime, render
@@ -11,6 +12,7 @@ from dispatcher.mail import Message
 from dispatcher.render import Rendered, Template
 
 KEPT_BYTES = 32 * 1024 * 1024
+_known = lru_cache(maxsize=256)(parse)  # senders are few
 
 
 class Sources:
@@ -40,6 +42,7 @@ class Sources:
         return made
 
 
+@cache
 def fingerprint() -> str:
     """Names the build: two builds with the same fingerprint make the same bytes of the same message."""
     return f"{mime.fingerprint()} {render.fingerprint()}"
@@ -51,7 +54,7 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
     Raises RenderError, NotFound for an attachment that is gone, ValueError for a header that cannot be one.
     """
     shared, own = leased.shared, leased.own
-    sender = parse(shared["from"], "from")
+    sender = _known(shared["from"], "from")
     rendered = _render(leased, sources)
     content, utf8 = mime.build(
         mime.Content(
@@ -60,7 +63,7 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
             from_=sender,
             to=tuple(parse(text, "to") for text in own.get("to", ())),
             cc=tuple(parse(text, "cc") for text in own.get("cc", ())),
-            reply_to=tuple(parse(text, "reply_to") for text in shared.get("reply_to", ())),
+            reply_to=tuple(_known(text, "reply_to") for text in shared.get("reply_to", ())),
             subject=rendered.subject,
             text=rendered.text,
             html=rendered.html,

@@ -27,6 +27,11 @@ class DeliveryTried:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchEnded:
+    """A lease is through: for now no further attempt is told of."""
+
+
+@dataclass(frozen=True, slots=True)
 class RelayPaused:
     """The relay was in trouble, so nothing is leased for it until ``seconds`` from now."""
 
@@ -83,7 +88,17 @@ class StuckEnded:
     pid: int
 
 
-Event = DeliveryTried | RelayPaused | RelayResumed | SettingsKept | LedgerAway | Replayed | ReplayFailed | StuckEnded
+Event = (
+    DeliveryTried
+    | BatchEnded
+    | RelayPaused
+    | RelayResumed
+    | SettingsKept
+    | LedgerAway
+    | Replayed
+    | ReplayFailed
+    | StuckEnded
+)
 
 
 def unfailing(sink: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -23,10 +23,12 @@ _TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}")  # language, scri
 _DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 _FLOAT_DIGITS = 6  # 0.1 + 0.2 is 0.3 in a mail
 _MAGNITUDE = 30
+_NUMBERS = (str, int, float, Decimal)
+_KEPT = 4096
 _NO_DECIMAL = "is not a decimal number such as 19.90"
 _NO_MOMENT = "is not an ISO 8601 date or time such as 2026-11-20T09:30:00+08:00"
 # A context variable rather than a template variable: macros that are imported without context still see it.
-_speaking: ContextVar[Locale] = ContextVar("dispatcher_locale")
+_speaking: ContextVar["_Voice"] = ContextVar("dispatcher_voice")
 
 
 @lru_cache(maxsize=512)
@@ -43,7 +45,7 @@ def parse_locale(tag: str) -> Locale:
 @contextmanager
 def speaking(locale: Locale) -> Iterator[None]:
     """Within this block, the filters of this thread write in this locale."""
-    token = _speaking.set(locale)
+    token = _speaking.set(_voice(str(locale)))
     try:
         yield
     finally:
@@ -52,13 +54,20 @@ def speaking(locale: Locale) -> Iterator[None]:
 
 def decimal(value: Any) -> Decimal:
     """A decimal from JSON: a string such as ``"19.90"`` or a number. Raises ValueError otherwise."""
+    if type(value) is str:
+        return _decimal(value)
     if isinstance(value, float):
         value = round(value, _FLOAT_DIGITS)
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         raise ValueError(_NO_DECIMAL)  # noqa: TRY004 - filters raise one class of error
-    if not _DECIMAL.fullmatch(str(value)):
+    return _decimal(str(value))
+
+
+@lru_cache(maxsize=_KEPT)
+def _decimal(text: str) -> Decimal:
+    if not _DECIMAL.fullmatch(text):
         raise ValueError(_NO_DECIMAL)
-    found = Decimal(str(value))
+    found = Decimal(text)
     if abs(found.adjusted()) > _MAGNITUDE:
         raise ValueError("is too large or too small a number to be written in a mail")
     return found or Decimal()  # no minus before a zero
@@ -84,35 +93,33 @@ def is_currency_code(code: str) -> bool:
 
 def money(value: Any, currency: str) -> str:
     """An amount with its currency, an ISO 4217 code: all digits that it was given with, at least the currency's own."""
-    if not is_currency_code(currency):
-        raise ValueError("money needs an ISO 4217 currency code such as EUR or CNY")
-    return _money(decimal(value), currency, _speaking.get())
+    return _speaking.get().money(_given(value), currency)
 
 
 def number(value: Any) -> str:
     """``1234.5`` as ``1,234.5``; all its digits."""
-    written: str = format_decimal(decimal(value), locale=_speaking.get(), decimal_quantization=False)
-    return written
+    return _speaking.get().number(_given(value))
 
 
 def percent(value: Any) -> str:
     """``0.255`` as ``25.5%``."""
-    return format_percent(decimal(value), locale=_speaking.get(), decimal_quantization=False)
+    return format_percent(decimal(value), locale=_speaking.get().locale, decimal_quantization=False)
 
 
 def date_of(value: Any, style: str = "medium") -> str:
     """The filter ``date``: the day, as it was where the time was written."""
-    return format_date(moment(value), _style(style), locale=_speaking.get())
+    voice = _speaking.get()
+    return voice.date(value, style) if type(value) is str else voice.date_of(value, style)
 
 
 def time_of(value: Any, style: str = "short") -> str:
     """The filter ``time``: the time of day."""
-    return format_time(_full(value), _style(style), locale=_speaking.get())
+    return format_time(_full(value), _style(style), locale=_speaking.get().locale)
 
 
 def datetime_of(value: Any, style: str = "medium") -> str:
     """The filter ``datetime``: day and time of day."""
-    return format_datetime(_full(value), _style(style), locale=_speaking.get())
+    return format_datetime(_full(value), _style(style), locale=_speaking.get().locale)
 
 
 def times(value: Any, factor: Any) -> Decimal:
@@ -133,9 +140,39 @@ def lines(value: Any) -> list[str]:
     return [text for part in parts if part is not None and (text := str(part).strip())]
 
 
-@lru_cache(maxsize=4096)  # the same prices stand in text and HTML, and in the next mail
-def _money(value: Decimal, currency: str, locale: Locale) -> str:
-    return format_currency(value, currency, locale=locale, decimal_quantization=False)
+class _Voice:
+    """The filters of one locale, with a memory: the same prices and days stand in text and HTML, and in the next mail.
+
+    Equal decimals are written alike, whatever zeros they end with; equal times are not: of those only texts are kept.
+    """
+
+    def __init__(self, locale: Locale) -> None:
+        self.locale = locale
+        self.money = lru_cache(maxsize=_KEPT)(self._money)
+        self.number = lru_cache(maxsize=_KEPT)(self._number)
+        self.date = lru_cache(maxsize=_KEPT)(self.date_of)
+
+    def date_of(self, value: Any, style: str) -> str:
+        return format_date(moment(value), _style(style), locale=self.locale)
+
+    def _money(self, value: str | Decimal, currency: str) -> str:
+        if not is_currency_code(currency):
+            raise ValueError("money needs an ISO 4217 currency code such as EUR or CNY")
+        return format_currency(decimal(value), currency, locale=self.locale, decimal_quantization=False)
+
+    def _number(self, value: str | Decimal) -> str:
+        written: str = format_decimal(decimal(value), locale=self.locale, decimal_quantization=False)
+        return written
+
+
+@lru_cache(maxsize=64)
+def _voice(tag: str) -> _Voice:
+    return _Voice(Locale.parse(tag))
+
+
+def _given(value: Any) -> str | Decimal:
+    """A text as it is, which the memory knows by; anything else as the decimal that it must be."""
+    return value if type(value) is str else decimal(value)
 
 
 def _style(style: str) -> Style:

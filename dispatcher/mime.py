@@ -41,6 +41,7 @@ _CONTENT_TYPE = re.compile(rf'({_NAME}/{_NAME})((?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TO
 _PARAMETER = re.compile(rf'({_TOKEN})=(?:({_TOKEN})|"([^"\\]*)")')
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,250}")
 
+_KEPT_LINES, _KEPT_LINE = 4096, 1024  # lines, and bytes of each
 _COLUMNS = 76  # of an encoded line, RFC 2045 sections 6.7 and 6.8
 # Text that needs no encoding: no long line, no trailing space, no control, no "From " that a mailbox would mangle.
 _SAFE_TEXT = re.compile(rb"(?:(?!From )[\t -~]{0,75}[!-~]\n|\n)*")
@@ -126,7 +127,7 @@ def encode(content: bytes) -> bytes:
 
 def _head(content: Content) -> Iterator[bytes]:
     yield f"Date: {header.date(content.dated)}\r\n".encode()
-    yield header.addresses("From", (content.from_,), utf8=True)
+    yield _from(content.from_)
     if content.to:
         yield header.addresses("To", content.to, utf8=True)
     elif not content.cc:
@@ -139,6 +140,11 @@ def _head(content: Content) -> Iterator[bytes]:
     yield header.identifier("Message-ID", header.message_id(content.public_id, content.from_.domain))
     for name, value in {name.lower(): (name, value) for name, value in content.headers}.values():
         yield _given(name, value, name)
+
+
+@lru_cache(maxsize=256)
+def _from(sender: Address) -> bytes:
+    return header.addresses("From", (sender,), utf8=True)
 
 
 def _given(name: str, value: str, at: str) -> bytes:
@@ -186,10 +192,12 @@ def _multipart(kind: str, boundary: str, entities: Iterable[list[bytes]]) -> lis
 
 def _text(kind: str, text: str) -> list[bytes]:
     """A text entity in UTF-8. It always ends with a line end, as SMTP wants it, whether or not the text does."""
-    raw = text.replace("\r\n", "\n").replace("\r", "\n").encode()
+    raw = text.encode()
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not raw.endswith(b"\n"):
         raw += b"\n"
-    if _SAFE_TEXT.fullmatch(raw) and b"=_" not in raw:
+    if raw.isascii() and _SAFE_TEXT.fullmatch(raw) and b"=_" not in raw:
         encoding, body = "7bit", raw.replace(b"\n", b"\r\n")
     elif len(raw) + 2 * len(raw.translate(None, _PRINTABLE)) <= (len(raw) + 2) // 3 * 4:
         encoding, body = "quoted-printable", _quoted_printable(raw)
@@ -200,11 +208,26 @@ def _text(kind: str, text: str) -> list[bytes]:
 
 
 def _quoted_printable(raw: bytes) -> bytes:
-    """RFC 2045 section 6.7. The lines end in LF until the end: binascii breaks lines by the first line end it sees."""
-    body = b"\n" + binascii.b2a_qp(raw, istext=True)
-    while b"\nFrom " in body:
-        body = body.replace(b"\nFrom ", b"\n=46rom =\n")
-    return body[1:].replace(b"\n", b"\r\n")
+    """RFC 2045 section 6.7; lines that end in LF."""
+    return b"\r\n".join([_LINES[line] for line in raw.split(b"\n")])
+
+
+class _Lines(dict[bytes, bytes]):
+    """Lines in quoted-printable. Most lines of a mail stand in the next one, too, as its template has them."""
+
+    def __missing__(self, line: bytes) -> bytes:
+        body = b"\n" + binascii.b2a_qp(line, istext=True)
+        while b"\nFrom " in body:
+            body = body.replace(b"\nFrom ", b"\n=46rom =\n")
+        encoded = body[1:].replace(b"\n", b"\r\n")
+        if len(line) <= _KEPT_LINE:
+            if len(self) >= _KEPT_LINES:
+                self.clear()  # what is still in use is soon back
+            self[line] = encoded
+        return encoded
+
+
+_LINES = _Lines()
 
 
 def _file(part: Part, disposition: str) -> list[bytes]:

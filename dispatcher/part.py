@@ -5,7 +5,7 @@ Source(name, files)   the environment of one template version: it reads these fi
 Part.render(data)     -> str      RenderError
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from traceback import walk_tb
 from typing import Any
 
@@ -26,9 +26,16 @@ class Environment(ImmutableSandboxedEnvironment):
     """Jinja2 for mail: ``order.items`` is the data of that name or undefined, never a method of dict."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, dict):
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
+        if not isinstance(obj, dict):
+            return super().getattr(obj, attribute)
+        try:
+            return obj[attribute]
+        except KeyError:
+            return self.undefined(obj=obj, name=attribute)
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        """One mapping in place of Jinja's chain of them, which every rendering would walk through."""
+        return {**self.globals, **(d or {})}
 
 
 class Part:
@@ -37,13 +44,11 @@ class Part:
     def __init__(self, source: "Source", file: str) -> None:
         self.file = file
         self.where = source.where(file)
-        self.late = False
         self._source = source
-        self._plain = self._compiled = source.template(file)
-        if file.endswith(".html"):
-            flat = source.inlined(file)
-            self.late = flat is None
-            self._compiled = flat or self._plain
+        self._plain = source.template(file)
+        flat = source.flat(file)
+        self.late = flat is None and file.endswith(".html")
+        self._compiled = flat or self._plain
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """Raises RenderError naming ``template/file:line`` and the reason."""
@@ -89,10 +94,12 @@ class Source:
     def template(self, file: str) -> jinja2.Template:
         return self._environment.get_template(file)
 
-    def inlined(self, file: str) -> jinja2.Template | None:
-        """The file with its layout, includes and CSS in place; None where that cannot be done without the data."""
+    def flat(self, file: str) -> jinja2.Template | None:
+        """The file with its layout, its includes and the CSS of HTML in place; None where that cannot be done without
+        the data."""
         try:
-            source = inlined(flatten(file, self._files, self._environment.lex))
+            pieces = flatten(file, self._files, self._environment.lex)
+            source = inlined(pieces) if file.endswith(".html") else "".join(piece.source for piece in pieces)
             if source is None:
                 return None
             code = self._flat.compile(source, file, self.where(file))

@@ -30,7 +30,6 @@ _FILE = re.compile(r"(?P<part>subject|body)(?:\.(?P<tag>[A-Za-z0-9_-]+))?\.(?P<k
 _META = "meta.toml"
 _META_KINDS = {"description": str, "default_locale": str, "schema": dict, "sample": dict, "sample_by_locale": dict}
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
-_TRAILING = re.compile(r"[^\S\n]+(?=\n)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _CACHED = 64
 
@@ -220,8 +219,9 @@ def plain(html: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    text = _BLANK_LINES.sub("\n\n", _TRAILING.sub("", text.replace("\r\n", "\n"))).strip("\n")
-    return f"{text}\n"
+    *lines, last = text.replace("\r\n", "\n").split("\n")
+    text = "\n".join([*[line.rstrip() for line in lines], last])
+    return _BLANK_LINES.sub("\n\n", text).strip("\n") + "\n"
 
 
 def _texts(secrets: Any) -> Iterator[str]:

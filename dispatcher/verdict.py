@@ -1,6 +1,5 @@
 """From what is known of a delivery to what the ledger is told: pure, the same for a worker and for a replay."""
 
-import random
 from typing import NamedTuple
 
 from dispatcher.delivery import LeasedDelivery, LeasedMessage, Settlement, State
@@ -8,6 +7,7 @@ from dispatcher.ledger import LEASE_ENDED
 from dispatcher.reply import NoReply, Phase, Result
 from dispatcher.retry import Decision, RetryPolicy, decide
 
+_GOLDEN = 0.6180339887498949  # multiples of it lie evenly between whole numbers
 UNBEGUN = "its worker ended before it was begun"
 
 
@@ -26,16 +26,19 @@ def verdict(
     leased: LeasedMessage, delivery: LeasedDelivery, result: Result, *, now: float, policy: RetryPolicy
 ) -> Decision:
     """What to do after this result; ``now`` is the ledger's clock."""
-    # Recipients of one message share their luck, so that they stay due together.
-    luck = random.Random(leased.id).random()  # noqa: S311 - spreads load, guards nothing
     return decide(
         result,
         attempts=delivery.attempts,
         remaining=delivery.expires_at - now,
         policy=policy,
         if_in_doubt=leased.if_in_doubt,
-        luck=luck,
+        luck=_luck(leased.id),
     )
+
+
+def _luck(message: int) -> float:
+    """A number in [0, 1) that spreads a crowd; recipients of one message share it, so that they stay due together."""
+    return message * _GOLDEN % 1.0
 
 
 def answered(delivery: int, message: int, result: Result, decision: Decision, told: Told) -> Settlement:

@@ -11,7 +11,7 @@ from dispatcher.batch import Batch
 from dispatcher.compose import Sources
 from dispatcher.delivery import Lane, Lease
 from dispatcher.errors import LedgerError
-from dispatcher.events import RelayPaused, RelayResumed
+from dispatcher.events import BatchEnded, RelayPaused, RelayResumed
 from dispatcher.interfaces import Clock, EventSink, Journal, Ledger, Transport
 from dispatcher.policy import Policy
 from dispatcher.reply import ReplyClass
@@ -150,6 +150,7 @@ class Worker:
             raise
         finally:
             self._journal.rest()
+            self._sink(BatchEnded())
 
     def _batch(
         self,

@@ -7,7 +7,7 @@ from dispatcher.adapters.attachments import Attachments
 from dispatcher.delivery import Actor, Lane, Selector, State
 from dispatcher.dispatcher import Dispatcher, Refreshed
 from dispatcher.errors import LedgerUnavailable
-from dispatcher.events import Event
+from dispatcher.events import BatchEnded, Event
 from dispatcher.mail import Receipt
 from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLedger, MemoryLimiter
 from dispatcher.policy import Policy
@@ -92,7 +92,7 @@ class Stage:
             limiter=self.limiter,
             policy=Policy(sender="shop@example.com", retry=RetryPolicy((60.0,), 0.0), **policy),
             clock=self.worker_clock,
-            sink=self.events.append,
+            sink=lambda event: None if isinstance(event, BatchEnded) else self.events.append(event),
         )
 
     def replace(self, transport: MemoryTransport) -> None:

@@ -1,5 +1,6 @@
 """Whole messages: read back by the standard library, the same bytes twice, and no way in for a header."""
 
+import binascii
 import hashlib
 import re
 from dataclasses import replace
@@ -445,3 +446,20 @@ def test_an_attachment_that_passes_the_check_can_be_built() -> None:
         assert built.get_content_type() == part.content_type.partition(";")[0]
     assert built.get_content_charset() == "utf-8"
     assert built["Content-ID"] == "<x@y>"
+
+
+@given(st.lists(st.text(st.sampled_from("aé=. \tF€"), max_size=90) | st.just("From here on"), max_size=8))
+def test_lines_that_are_encoded_one_by_one_are_what_the_whole_would_be(lines: list[str]) -> None:
+    raw = "\n".join([*lines, ""]).encode()
+    whole = b"\n" + binascii.b2a_qp(raw, istext=True)
+    while b"\nFrom " in whole:
+        whole = whole.replace(b"\nFrom ", b"\n=46rom =\n")
+    assert mime._quoted_printable(raw) == whole[1:].replace(b"\n", b"\r\n")
+
+
+def test_what_is_kept_of_lines_is_bounded() -> None:
+    for n in range(3 * mime._KEPT_LINES):
+        mime._quoted_printable(f"é {n}\n".encode())
+    mime._quoted_printable(b"\xc3\xa9" * mime._KEPT_LINE + b"\n")
+    assert len(mime._LINES) <= mime._KEPT_LINES
+    assert max(map(len, mime._LINES)) <= mime._KEPT_LINE

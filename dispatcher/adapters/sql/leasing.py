@@ -4,11 +4,14 @@ A message row is locked before its deliveries are read, and whoever finds it loc
 writer is alone anyway). So all recipients of a message go together, and a lease waits for nobody.
 """
 
+import json
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, Text, and_, func, or_, select, text, type_coerce, update
 
 from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
@@ -41,8 +44,8 @@ VIEW = (
     deliveries.c.last_state,
     messages.c.submission_id,
     messages.c.n,
-    messages.c.own,
-    messages.c.secrets,
+    type_coerce(messages.c.own, Text).label("own"),
+    type_coerce(messages.c.secrets, Text).label("secrets"),
     messages.c.sha256,
     messages.c.build,
 )
@@ -53,7 +56,7 @@ _SUBMISSIONS = select(
     submissions.c.lane,
     submissions.c.relay,
     submissions.c.template,
-    submissions.c.shared,
+    type_coerce(submissions.c.shared, Text).label("shared"),
     submissions.c.accepted_at,
     submissions.c.send_at,
     submissions.c.if_in_doubt,
@@ -70,15 +73,15 @@ def lease(
     owner: str,
     named: Sequence[int],
     avoid: Collection[str | None],
-) -> Lease:
+) -> "Taken":
     """See interfaces.Ledger.lease."""
     token, until = secrets.token_hex(16), tx.now + seconds
     held = brakes(tx, avoid)
     if lane.value in held.lanes:
-        return Lease(token, until)
+        return Taken(token, until)
     chosen, more = _choose(tx, _due(tx, lane, held), limit, named)
     if not chosen:
-        return Lease(token, until)
+        return Taken(token, until)
     query = (
         select(*VIEW)
         .join(messages, messages.c.id == deliveries.c.message_id)
@@ -86,14 +89,50 @@ def lease(
         .order_by(deliveries.c.id)
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    rows = [row for chunk in chunks(chosen) for row in tx.execute(query, {"among": chunk})]
+    rows = [row for chunk in chunks(chosen) for row in tx.execute(query, {"among": chunk}).all()]
     late = [row for row in rows if row.expires_at <= tx.now]
     timeline.change(tx, late, State.EXPIRED, timeline.last(State.EXPIRED, tx.now, text=LIFETIME_USED_UP))
     good = [row for row in rows if row.expires_at > tx.now]
     for chunk in chunks([row.id for row in good]):
         mine = {"token": token, "lease_until": until, "owner": owner, "changed_at": tx.now}
         tx.execute(_TAKE, {"among": chunk, **mine})
-    return Lease(token, until, views(tx, good, chosen), tx.now, more)
+    return Taken(token, until, tx.now, more, rows_of(tx, good, chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of VIEW, their submissions by number, and the messages in the order that is wanted."""
+
+    rows: Sequence[AnyRow] = ()
+    submissions: Mapping[int, AnyRow] = field(default_factory=dict)
+    order: Sequence[int] = ()
+
+    def messages(self) -> tuple[LeasedMessage, ...]:
+        """As messages with their recipients. It takes its time, and the transaction, which others wait for, may end
+        before."""
+        grouped: defaultdict[int, list[AnyRow]] = defaultdict(list)
+        for row in self.rows:
+            grouped[row.message_id].append(row)
+        return tuple(
+            _view(self.submissions[grouped[number][0].submission_id], grouped[number])
+            for number in self.order
+            if number in grouped
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lease as it was read."""
+
+    token: str
+    until: float
+    at: float = 0.0
+    more: bool = False
+    found: Rows = Rows()
+
+    def lease(self) -> Lease:
+        """As everybody else knows it."""
+        return Lease(self.token, self.until, self.found.messages(), self.at, self.more)
 
 
 def due(tx: Transaction, lane: Lane, limit: int, avoid: Collection[str | None]) -> int:
@@ -138,29 +177,25 @@ def _fill(tx: Transaction, query: Select[int, int], crashes: dict[int, int], lim
             break
 
 
-def views(tx: Transaction, rows: Sequence[AnyRow], order: Sequence[int]) -> tuple[LeasedMessage, ...]:
-    """Rows of VIEW as messages with their recipients, in this order of the messages."""
-    grouped: defaultdict[int, list[AnyRow]] = defaultdict(list)
-    for row in rows:
-        grouped[row.message_id].append(row)
+def rows_of(tx: Transaction, rows: Sequence[AnyRow], order: Sequence[int]) -> Rows:
+    """Rows of VIEW with their submissions."""
     found: dict[int, AnyRow] = {}
     for chunk in chunks(sorted({row.submission_id for row in rows})):
-        found |= {row.id: row for row in tx.execute(_SUBMISSIONS, {"among": chunk})}
-    return tuple(
-        _view(found[grouped[number][0].submission_id], grouped[number]) for number in order if number in grouped
-    )
+        found |= {row.id: row for row in tx.execute(_SUBMISSIONS, {"among": chunk}).all()}
+    return Rows(rows, found, order)
 
 
 def _view(submission: AnyRow, rows: list[AnyRow]) -> LeasedMessage:
     first = rows[0]
+    hidden = json.loads(first.secrets) if first.secrets is not None else None
     return LeasedMessage(
         id=first.message_id,
         public_id=message_id(submission.public_id, submission.seed, first.n),
         submission=submission.public_id,
         lane=Lane(submission.lane),
         dated=submission.accepted_at if submission.send_at is None else submission.send_at,
-        shared=with_secrets(submission.shared, first.secrets, "shared"),
-        own=with_secrets(first.own, first.secrets, "own"),
+        shared=with_secrets(json.loads(submission.shared), hidden, "shared"),
+        own=with_secrets(json.loads(first.own), hidden, "own"),
         deliveries=tuple(LeasedDelivery(row.id, row.rcpt, row.attempts, row.expires_at) for row in rows),
         template=submission.template,
         relay=submission.relay,
@@ -176,15 +211,19 @@ def held(tx: Transaction, owner: str) -> list[Lease]:
         select(*VIEW, deliveries.c.token, deliveries.c.lease_until)
         .join(messages, messages.c.id == deliveries.c.message_id)
         .where(_IN_LEASE_INDEX, deliveries.c.owner == owner)
-        .order_by(deliveries.c.id)
     )
     by_token: defaultdict[str, list[AnyRow]] = defaultdict(list)
-    for row in tx.execute(query):
+    # Not sorted by the database: SQLite would walk through all deliveries in the order of their ids for that.
+    for row in sorted(tx.execute(query), key=attrgetter("id")):
         by_token[row.token].append(row)
     return [
-        Lease(token, rows[0].lease_until, views(tx, rows, list(dict.fromkeys(row.message_id for row in rows))), tx.now)
+        Lease(token, rows[0].lease_until, rows_of(tx, rows, _messages_of(rows)).messages(), tx.now)
         for token, rows in by_token.items()
     ]
+
+
+def _messages_of(rows: Sequence[AnyRow]) -> list[int]:
+    return list(dict.fromkeys(row.message_id for row in rows))
 
 
 def reclaim(tx: Transaction, living: Collection[str], grace: float) -> int:

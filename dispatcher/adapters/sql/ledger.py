@@ -93,7 +93,8 @@ class SqlLedger:
         avoid: Collection[str | None] = (),
     ) -> Lease:
         with self._database.writing() as tx:
-            return leasing.lease(tx, lane, limit=limit, seconds=seconds, owner=owner, named=messages, avoid=avoid)
+            taken = leasing.lease(tx, lane, limit=limit, seconds=seconds, owner=owner, named=messages, avoid=avoid)
+        return taken.lease()
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         with self._database.writing() as tx:

@@ -55,7 +55,7 @@ def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, AnyRow]
     """Which of these deliveries the token still owns, locked."""
     found: dict[int, AnyRow] = {}
     for chunk in chunks(numbers):
-        found |= {row.id: row for row in tx.execute(_OWNED, {"among": chunk, "mine": token})}
+        found |= {row.id: row for row in tx.execute(_OWNED, {"among": chunk, "mine": token}).all()}
     return found
 
 
