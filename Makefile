@@ -7,7 +7,7 @@ RUN    := $(VENV)/bin/python
 SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test faults faults-short soak guards great test-fast lint bench lock clean
+.PHONY: demo test faults faults-short soak guards great test-fast lint bench bench-quick lock clean
 
 MINUTES ?= 20
 SEED    ?= 1
@@ -48,9 +48,16 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# End to end beside others, over slow lines, with a million mails waiting; half an hour. One part: make bench ARGS=drain
 bench: $(STAMP)
-	$(RUN) benchmarks/latency.py $(ARGS)
-	$(RUN) benchmarks/journal.py $(ARGS)
+	$(RUN) -m benchmarks $(ARGS)
+
+# Only that every benchmark runs: a few mails each.
+bench-quick: $(STAMP)
+	$(RUN) -m benchmarks --quick --out $(or $(TMPDIR),/tmp)/dispatcher-bench-quick
+	$(RUN) -m benchmarks.journal --quick
+	$(RUN) -m benchmarks.shares --quick
+	$(RUN) -m benchmarks.limits --quick
 
 # Made anew after a change of dependencies; it names no registry, so that it works with yours.
 lock: $(STAMP)

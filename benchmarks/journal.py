@@ -1,8 +1,8 @@
 """What the journal costs in CPU: the file against the memory, through the same seam, for each mail that is sent.
 
-    python benchmarks/journal.py           # 21 rounds of 20 leases of 100 mails
-    python benchmarks/journal.py --quick   # 3 rounds, only to see that it runs
-    python benchmarks/journal.py --json
+    python -m benchmarks.journal           # 21 rounds of 20 leases of 100 mails
+    python -m benchmarks.journal --quick   # 3 rounds, only to see that it runs
+    python -m benchmarks.journal --json
 
 A mail is begun and answered, and settled with its lease. They take turns, so that all meet the same machine, and the
 medians of the rounds are told. One that writes nothing shows what the seam itself costs.

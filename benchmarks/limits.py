@@ -1,7 +1,7 @@
 """What limits cost: calls to Redis, CPU of this process and of Redis, for each message that may go at once.
 
-    python benchmarks/limits.py            # 20,000 messages a row
-    python benchmarks/limits.py --quick    # 2,000, only to see that it runs
+    python -m benchmarks.limits            # 20,000 messages a row
+    python -m benchmarks.limits --quick    # 2,000, only to see that it runs
 
 Nothing is sent: a message is admitted and taken to have gone in a millisecond. The rates are so high that nobody waits.
 """

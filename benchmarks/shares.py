@@ -1,7 +1,7 @@
 """Where a worker's CPU time goes: lease, render and build, SMTP with its journal, settle; as shares of a mail.
 
-    python benchmarks/shares.py           # 5,000 order confirmations
-    python benchmarks/shares.py --quick   # 200, only to see that it runs
+    python -m benchmarks.shares           # 5,000 order confirmations
+    python -m benchmarks.shares --quick   # 200, only to see that it runs
 
 One process, as a worker child has it, with every guarantee on: SQLite (synchronous=FULL), the journal on disk. The sink
 runs in a process of its own. Only this process' CPU is counted, by step. What the journal costs is too little to be
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.orders import submissions
 from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.adapters.stack import Stack
 from dispatcher.bootstrap import build
@@ -57,7 +58,7 @@ def measure(folder: Path, relay: str, count: int) -> tuple[float, Counter[str]]:
     settings = load(data_dir=str(folder / "var"), relay_url=relay, **{"from": "Shop <shop@example.com>"})
     spent: Counter[str] = Counter()
     with build(settings, sends=True, sink=lambda _: None) as dispatcher:
-        for answer in dispatcher.submit_many(order(n) for n in range(count)):
+        for answer in dispatcher.submit_many(submissions(count)):
             assert not isinstance(answer, Exception), answer
         with (
             patch.object(SqlLedger, "lease", timed(SqlLedger.lease, "lease", spent)),
@@ -66,7 +67,7 @@ def measure(folder: Path, relay: str, count: int) -> tuple[float, Counter[str]]:
         ):
             began, sent = time.thread_time(), 0
             while sent < count:
-                sent += dispatcher.deliver(Lane.TRANSACTIONAL)
+                sent += dispatcher.deliver(Lane.BULK)
             return time.thread_time() - began, spent
 
 
@@ -87,17 +88,6 @@ def _compose() -> Callable[..., Any]:
     from dispatcher.compose import compose  # noqa: PLC0415 - as it is before it is measured
 
     return compose
-
-
-def order(n: int) -> dict[str, Any]:
-    """An order confirmation with three items."""
-    items = [{"sku": f"P-{k}", "name": f"Item {k}", "quantity": k, "unit_price": "12.50"} for k in (1, 2, 3)]
-    placed = {"id": f"SO-{n}", "placed_at": "2026-11-23T10:00:00Z", "currency": "EUR", "items": items, "total": "75.00"}
-    return {
-        "template": "order_confirmation",
-        "to": [f"buyer{n}@example.com"],
-        "data": {"customer": {"name": f"Buyer {n}"}, "order": placed},
-    }
 
 
 if __name__ == "__main__":
