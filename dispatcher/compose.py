@@ -2,17 +2,16 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from dispatcher import mime, render
-from dispatcher.address import parse
+from dispatcher.address import parse, parse_sender
 from dispatcher.delivery import LeasedMessage
 from dispatcher.mail import Message
 from dispatcher.render import Rendered, Template
 
 KEPT_BYTES = 32 * 1024 * 1024
-_known = lru_cache(maxsize=256)(parse)  # senders are few
 
 
 class Sources:
@@ -54,7 +53,7 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
     Raises RenderError, NotFound for an attachment that is gone, ValueError for a header that cannot be one.
     """
     shared, own = leased.shared, leased.own
-    sender = _known(shared["from"], "from")
+    sender = parse_sender(shared["from"], "from")
     rendered = _render(leased, sources)
     content, utf8 = mime.build(
         mime.Content(
@@ -63,7 +62,7 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
             from_=sender,
             to=tuple(parse(text, "to") for text in own.get("to", ())),
             cc=tuple(parse(text, "cc") for text in own.get("cc", ())),
-            reply_to=tuple(_known(text, "reply_to") for text in shared.get("reply_to", ())),
+            reply_to=tuple(parse_sender(text, "reply_to") for text in shared.get("reply_to", ())),
             subject=rendered.subject,
             text=rendered.text,
             html=rendered.html,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
@@ -193,20 +194,19 @@ class Dispatcher:
     def _commit(self, group: Sequence[tuple[Submission | Mapping[str, Any], str, str | None]]) -> list[Answer]:
         """Check each (with its producer and its key, if it names none), commit those that hold in one transaction,
         ring each lane's bell once."""
-        checked = [self._check(submission, producer, key) for submission, producer, key in group]
+        context = self._context()
+        checked = [self._check(submission, context, producer, key) for submission, producer, key in group]
         good = [item for item in checked if isinstance(item, Accepted)]
         committed = iter(self.ledger.add(good) if good else ())
         answers: list[Answer] = [item if isinstance(item, SubmissionError) else next(committed) for item in checked]
         self._ring(checked, answers)
         return answers
 
-    def _check(
-        self, submission: Submission | Mapping[str, Any], producer: str, key: str | None
-    ) -> Accepted | SubmissionError:
-        document = submission.document() if isinstance(submission, Submission) else submission
-        context = intake.Context(
+    def _context(self) -> intake.Context:
+        """For submissions that are accepted together: a template's files are looked at once."""
+        return intake.Context(
             now=self.clock.time(),
-            template=self._publish,
+            template=cache(self._publish),
             store=self._attach,
             relays=tuple(self._refresh()),
             lifetimes=self.policy.lifetimes,
@@ -215,6 +215,11 @@ class Dispatcher:
             if_in_doubt=self.policy.if_in_doubt,
             max_bytes=self.policy.max_bytes,
         )
+
+    def _check(
+        self, submission: Submission | Mapping[str, Any], context: intake.Context, producer: str, key: str | None
+    ) -> Accepted | SubmissionError:
+        document = submission.document() if isinstance(submission, Submission) else submission
         try:
             accepted = intake.accept(document, context, producer=producer, key=key)
             self._check_times(accepted, context.now)

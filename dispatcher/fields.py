@@ -131,6 +131,6 @@ def tags_of(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 def metadata_of(document: Mapping[str, Any], at: str) -> dict[str, Any]:
     metadata = dict(document.get("metadata", {}))
-    if len(json.dumps(metadata)) > MAX_METADATA_BYTES:
+    if metadata and len(json.dumps(metadata)) > MAX_METADATA_BYTES:
         raise SubmissionError(at, f"over {MAX_METADATA_BYTES} bytes of JSON")
     return metadata

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher import fields
-from dispatcher.address import parse
+from dispatcher.address import parse, parse_sender
 from dispatcher.delivery import Lane
 from dispatcher.errors import MessageTooLarge, SubmissionError
 from dispatcher.mail import Accepted, AcceptedDelivery, AcceptedMessage, Address
@@ -110,7 +110,7 @@ def _shared(draft: _Draft) -> tuple[dict[str, Any], dict[str, Any] | None]:
     shared = {
         "from": str(sender),
         "mail_from": _mail_from(draft),
-        "reply_to": [str(parse(text, f"reply_to[{n}]")) for n, text in enumerate(document.get("reply_to", ()))],
+        "reply_to": [str(parse_sender(text, f"reply_to[{n}]")) for n, text in enumerate(document.get("reply_to", ()))],
         "headers": _headers(document, ""),
         "attachments": _attachments(draft, document, ""),
         "subject": document.get("subject"),
@@ -164,7 +164,7 @@ def _sender(draft: _Draft) -> Address:
     text = draft.document.get("from") or draft.context.sender
     if not text:
         raise SubmissionError("from", "required: the submission names no sender and DISPATCHER_FROM is not set")
-    return parse(text, "from")
+    return parse_sender(text, "from")
 
 
 def _mail_from(draft: _Draft) -> str | None:

@@ -32,7 +32,9 @@ class DataSchema:
             raise
         except Exception as error:  # noqa: BLE001 - whatever no schema makes of the compiler
             raise SchemaError(f"is no JSON Schema: {error}") from None
-        if sum(1 for _ in _marks(schema)) != sum(1 for _ in _reached(schema)):
+        marks = sum(1 for _ in _marks(schema))
+        self._has_secrets = marks > 0
+        if marks != sum(1 for _ in _reached(schema)):
             raise SchemaError(f"{_SENSITIVE} is understood only under properties and items, nowhere else")
 
     def check(self, data: Mapping[str, Any], field: str) -> None:
@@ -44,6 +46,8 @@ class DataSchema:
 
     def split(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Part the data into what may be kept and what is sensitive (None: nothing is), nested alike."""
+        if not self._has_secrets:
+            return dict(data), None
         public, secrets = _split(dict(data), self._schema)
         return public, secrets or None
 

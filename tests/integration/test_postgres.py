@@ -42,6 +42,15 @@ def test_a_delivery_that_a_person_is_changing_holds_up_no_lease(postgres_ledger:
     assert [delivery.rcpt for delivery in late.deliveries] == ["a@example.com"]
 
 
+def test_tables_that_change_with_every_mail_are_cleaned_up_often(postgres_ledger: InSql) -> None:
+    with postgres_ledger.engine.connect() as connection:
+        found = dict(connection.execute(text("SELECT relname, reloptions FROM pg_class WHERE relkind = 'r'")).all())
+    for table in ("submissions", "messages", "deliveries", "keys"):
+        assert "autovacuum_vacuum_scale_factor=0.02" in found[table]
+    assert "fillfactor=90" in found["messages"]
+    assert "fillfactor=70" in found["deliveries"]
+
+
 def test_a_lease_uses_the_index_of_what_waits(postgres_ledger: InSql) -> None:
     ledger = postgres_ledger.ledger
     add(ledger, accepted(*(f"{n}@example.com" for n in range(4000))))

@@ -125,6 +125,7 @@ messages = Table(
     Column("sha256", String(64)),
     Column("build", Text),
     UniqueConstraint("submission_id", "n"),
+    postgresql_with={"fillfactor": "90"},
 )
 
 deliveries = Table(

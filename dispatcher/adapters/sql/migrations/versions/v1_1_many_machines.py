@@ -11,6 +11,7 @@ down_revision = "1.0"
 branch_labels = None
 depends_on = None
 
+_CLEAN_OFTEN = "autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02"
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -59,3 +60,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_acts"),
     )
     op.create_index("ix_acts_at", "acts", ["at"])
+    if op.get_bind().dialect.name == "postgresql":
+        # Else a fifth of a table is dead rows, and walked through, before the server cleans up by itself.
+        for table in ("submissions", "messages", "deliveries", "keys"):
+            op.execute(f"ALTER TABLE {table} SET ({_CLEAN_OFTEN})")
+        op.execute("ALTER TABLE messages SET (fillfactor = 90)")  # what they were sent as is noted in the same page
