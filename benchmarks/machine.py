@@ -16,7 +16,7 @@ def describe() -> dict[str, str]:
     memory = int(_lines("/proc/meminfo")[0].split()[1]) / 1024**2
     return {
         "machine": f"{os.cpu_count()} x {model or platform.machine()}, {memory:.0f} GiB",
-        "system": f"Linux {platform.release()}, Python {platform.python_version()}",
+        "system": f"Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
 
