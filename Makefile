@@ -48,7 +48,7 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# End to end beside others, over slow lines, with a million mails waiting; half an hour. One part: make bench ARGS=drain
+# End to end beside others, over slow lines, with a million mails waiting; twenty minutes. One part: make bench ARGS=drain
 bench: $(STAMP)
 	$(RUN) -m benchmarks $(ARGS)
 

@@ -140,9 +140,9 @@ class _Hand:
 
     def __init__(self, crew: Crew, session: SmtpSession, message: Message | None = None) -> None:
         self.session = session
-        self.ahead: list[Message] = [message] if message is not None else []
         self.waits_for, self.until, self.late, self.over = 0, 0.0, False, False
         self._crew, self._pool, self._relay = crew, crew.home.pool, crew.home.relay
+        self._ahead = message  # taken for this session, and not begun
         self._message: Message | None = None
         self._transaction: Waits[Outcome] | None = None
         self._stumbled = False
@@ -163,9 +163,9 @@ class _Hand:
         # First the session, then the message: its time to go must not pass while a connection is opened.
         if self._relay.rate and self.session.usable and self._pool.spent(self.session):
             self.session = self._pool.replace(self.session)
-        if not self.ahead and self._crew.spares():
+        if self._ahead is None and self._crew.spares():
             return False
-        self._message = self.ahead.pop(0) if self.ahead else self._crew.next()
+        self._message, self._ahead = self._ahead or self._crew.next(), None
         if self._message is None or self._crew.stops():
             return False
         if not self.session.expects(self._message) and self._pool.spent(self.session):
@@ -204,9 +204,8 @@ class _Hand:
         return outcome
 
     def _look_ahead(self) -> Message | None:
-        if not self.ahead and (message := self._crew.next()) is not None:
-            self.ahead.append(message)
-        return self.ahead[0] if self.ahead else None
+        self._ahead = self._ahead or self._crew.next()
+        return self._ahead
 
     def _chains(self) -> bool:
         """Whether the next message may be made before this one is answered: not where each has its time to go."""

@@ -24,6 +24,13 @@ def propose(peer: Peer, *replies: str, recipients: int = 1) -> None:
     peer.say(*(replies or ("250 ok", *["250 ok"] * recipients, "354 go on")))
 
 
+def take(peer: Peer) -> None:
+    """Take one mail, its envelope as a whole."""
+    propose(peer)
+    peer.body()
+    peer.say("250 taken")
+
+
 def test_an_envelope_is_one_write_and_the_next_one_goes_along_with_the_body() -> None:
     def script(peer: Peer) -> None:
         peer.greet("PIPELINING")
@@ -78,9 +85,7 @@ def test_a_body_that_nobody_is_to_have_is_an_empty_one() -> None:
         peer.say("554 5.5.1 no valid recipients")
         peer.hear("RSET")
         peer.say("250 ok")
-        propose(peer)
-        peer.body()
-        peer.say("250 taken")
+        take(peer)
         peer.quit()
 
     journal = TellingJournal()
@@ -96,9 +101,7 @@ def test_a_refused_sender_is_every_recipients_result_and_what_comes_behind_it_is
         propose(peer, "550 5.7.1 not from you", "503 5.5.1 MAIL first", "503 5.5.1 RCPT first")
         peer.hear("RSET")
         peer.say("250 ok")
-        propose(peer)
-        peer.body()
-        peer.say("250 taken")
+        take(peer)
         peer.quit()
 
     with ScriptedServer(script) as server:
@@ -133,15 +136,11 @@ def test_a_server_that_closes_after_a_mail_gets_the_next_one_over_a_new_connecti
 
     def gone(peer: Peer) -> None:
         peer.greet("PIPELINING")
-        propose(peer)
-        peer.body()
-        peer.say("250 taken")
+        take(peer)
 
     def taking(peer: Peer) -> None:
         peer.greet("PIPELINING")
-        propose(peer)
-        peer.body()
-        peer.say("250 taken")
+        take(peer)
         peer.quit()
 
     journal = TellingJournal()
@@ -161,9 +160,7 @@ def test_silence_after_the_dot_is_unknown_and_the_next_one_is_not() -> None:
 
     def taking(peer: Peer) -> None:
         peer.greet("PIPELINING")
-        propose(peer)
-        peer.body()
-        peer.say("250 taken")
+        take(peer)
         peer.quit()
 
     with ScriptedServer(silent, taking) as server:
@@ -245,9 +242,7 @@ def test_where_each_mail_has_its_time_none_is_proposed_ahead() -> None:
     def script(peer: Peer) -> None:
         peer.greet("PIPELINING")
         for _ in range(2):
-            propose(peer)
-            peer.body()
-            peer.say("250 taken")
+            take(peer)
         peer.quit()
 
     taken = []
