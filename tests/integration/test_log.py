@@ -24,6 +24,19 @@ import logging
 logging.getLogger("celery.worker").warning("theirs")
 """
 
+MANY = """
+import os
+from dispatcher.adapters.log import LogSink, configure
+from dispatcher.delivery import Lane, State
+from dispatcher.events import BatchEnded, DeliveryTried
+configure("text")
+sink = LogSink("text", "full")
+for n in range(5):
+    sink(DeliveryTried(f"abc-{n}-x", "abc", Lane.BULK, f"{n}@x.example", "main", State.SENT, "250 Ok", None, 1.0, 1))
+sink(BatchEnded())
+os._exit(0)
+"""
+
 
 def logged(form: str, addresses: str) -> list[str]:
     done = subprocess.run([sys.executable, "-c", SCRIPT, form, addresses], capture_output=True, text=True, check=True)
@@ -58,3 +71,8 @@ def test_masked_addresses_show_the_domain_only(form: str) -> None:
 def test_masking_keeps_a_first_letter() -> None:
     assert masked("ada@example.com") == "a***@example.com"
     assert masked('"a b"@example.com') == '"***@example.com'
+
+
+def test_attempts_that_follow_each_other_closely_are_all_written_when_their_batch_is_through() -> None:
+    done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, check=True)
+    assert [f"abc-{n}-x: to=<{n}@x.example>" in line for n, line in enumerate(done.stderr.splitlines())] == [True] * 5
