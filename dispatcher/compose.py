@@ -10,6 +10,7 @@ from dispatcher.address import parse, parse_sender
 from dispatcher.delivery import LeasedMessage
 from dispatcher.mail import Message
 from dispatcher.render import Rendered, Template
+from dispatcher.transfer import encode_bytes
 
 KEPT_BYTES = 32 * 1024 * 1024
 
@@ -33,7 +34,7 @@ class Sources:
             if found is not None:
                 self._kept[blob] = found
                 return found
-        made = mime.encode(self._blob(blob))
+        made = encode_bytes(self._blob(blob))
         with self._lock:
             self._kept[blob] = made
             while sum(map(len, self._kept.values())) > KEPT_BYTES:
@@ -65,7 +66,7 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
             reply_to=tuple(parse_sender(text, "reply_to") for text in shared.get("reply_to", ())),
             subject=rendered.subject,
             text=rendered.text,
-            html=rendered.html,
+            html=rendered.pieces,
             headers=tuple({**shared.get("headers", {}), **own.get("headers", {})}.items()),
             attachments=tuple(
                 _part(attachment, sources)

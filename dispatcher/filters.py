@@ -54,8 +54,11 @@ def speaking(locale: Locale) -> Iterator[None]:
 
 def decimal(value: Any) -> Decimal:
     """A decimal from JSON: a string such as ``"19.90"`` or a number. Raises ValueError otherwise."""
-    if type(value) is str:
+    kind = type(value)
+    if kind is str:
         return _decimal(value)
+    if kind is int or kind is Decimal:
+        return _decimal(str(value))
     if isinstance(value, float):
         value = round(value, _FLOAT_DIGITS)
     if isinstance(value, bool) or not isinstance(value, _NUMBERS):

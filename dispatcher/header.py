@@ -9,6 +9,7 @@ import binascii
 import re
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from dispatcher.mail import Address
@@ -92,6 +93,8 @@ def identifier(name: str, value: str) -> bytes:
     refuse_controls(name, value)
     if not value.isascii():
         raise ValueError("the value must be ASCII")
+    if len(name) + len(value) + 2 <= LINE and "\t" not in value:
+        return f"{name}: {value.strip(' ')}\r\n".encode()
     return _folded(name, _WORD.findall(f" {value.strip(' ')}"), LINE)
 
 
@@ -115,6 +118,12 @@ def parameterised(name: str, value: str, params: Iterable[tuple[str, str]] = ())
 
 def date(seconds: float) -> str:
     """Seconds since the epoch as a date-time in UTC (RFC 5322 section 3.3), whatever the locale."""
+    return _date(int(seconds // 1))
+
+
+@lru_cache(maxsize=64)
+def _date(seconds: int) -> str:
+    """What is accepted together has the same date."""
     t = time.gmtime(seconds)
     clock = f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02}"
     return f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year:04} {clock} +0000"

@@ -17,7 +17,6 @@ application/octet-stream under its file name.
 Nothing here reads a clock, a locale or chance: Message-ID and boundaries follow from the public id, Date is given.
 """
 
-import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -28,6 +27,7 @@ from dispatcher import header
 from dispatcher.address import parse
 from dispatcher.errors import SubmissionError
 from dispatcher.mail import Address
+from dispatcher.transfer import Text, encode_bytes, encode_text
 
 _FIELD_OF = {"from": "from", "to": "to", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to", "subject": "subject"}
 _OURS = frozenset(("date", "message-id", "mime-version", "return-path", "received", "dkim-signature"))
@@ -41,18 +41,12 @@ _CONTENT_TYPE = re.compile(rf'({_NAME}/{_NAME})((?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TO
 _PARAMETER = re.compile(rf'({_TOKEN})=(?:({_TOKEN})|"([^"\\]*)")')
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,250}")
 
-_KEPT_LINES, _KEPT_LINE = 4096, 1024  # lines, and bytes of each
-_COLUMNS = 76  # of an encoded line, RFC 2045 sections 6.7 and 6.8
-# Text that needs no encoding: no long line, no trailing space, no control, no "From " that a mailbox would mangle.
-_SAFE_TEXT = re.compile(rb"(?:(?!From )[\t -~]{0,75}[!-~]\n|\n)*")
-_PRINTABLE = bytes({*range(0x20, 0x7F), 0x09, 0x0A} - {ord("=")})
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """A file: inline when it has a ``content_id``, else attached.
 
-    ``encoded`` is what ``encode`` makes of the content, for a caller that keeps it; without it, it is made here.
+    ``encoded`` is what ``encode_bytes`` makes of the content, for a caller that keeps it; without it, it is made here.
     """
 
     content: bytes = field(repr=False)
@@ -76,15 +70,15 @@ class Content:
     cc: tuple[Address, ...]
     reply_to: tuple[Address, ...]
     subject: str
-    text: str | None
-    html: str | None
+    text: Text | None
+    html: Text | None
     headers: tuple[tuple[str, str], ...] = ()
     attachments: tuple[Part, ...] = ()
 
 
 def fingerprint() -> str:
     """The version of this builder; it changes whenever the bytes of some message do."""
-    return "mime-1"
+    return "mime-2"
 
 
 def build(content: Content) -> tuple[bytes, bool]:
@@ -117,12 +111,6 @@ def check_attachment(content_type: str, filename: str | None, content_id: str | 
         _content_id(content_id or "-")
     except ValueError as error:
         raise SubmissionError(f"{at}.{name}", str(error)) from None
-
-
-def encode(content: bytes) -> bytes:
-    """Base64 in lines of 76 characters, each with its CRLF (RFC 2045 section 6.8)."""
-    line = binascii.b2a_base64(content, newline=False)
-    return b"".join([line[n : n + _COLUMNS] + b"\r\n" for n in range(0, len(line), _COLUMNS)])
 
 
 def _head(content: Content) -> Iterator[bytes]:
@@ -190,44 +178,10 @@ def _multipart(kind: str, boundary: str, entities: Iterable[list[bytes]]) -> lis
     return pieces
 
 
-def _text(kind: str, text: str) -> list[bytes]:
-    """A text entity in UTF-8. It always ends with a line end, as SMTP wants it, whether or not the text does."""
-    raw = text.encode()
-    if b"\r" in raw:
-        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if not raw.endswith(b"\n"):
-        raw += b"\n"
-    if raw.isascii() and _SAFE_TEXT.fullmatch(raw) and b"=_" not in raw:
-        encoding, body = "7bit", raw.replace(b"\n", b"\r\n")
-    elif len(raw) + 2 * len(raw.translate(None, _PRINTABLE)) <= (len(raw) + 2) // 3 * 4:
-        encoding, body = "quoted-printable", _quoted_printable(raw)
-    else:
-        encoding, body = "base64", encode(raw.replace(b"\n", b"\r\n"))
+def _text(kind: str, text: Text) -> list[bytes]:
+    encoding, body = encode_text(text)
     fields = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     return [fields.encode(), body]
-
-
-def _quoted_printable(raw: bytes) -> bytes:
-    """RFC 2045 section 6.7; lines that end in LF."""
-    return b"\r\n".join([_LINES[line] for line in raw.split(b"\n")])
-
-
-class _Lines(dict[bytes, bytes]):
-    """Lines in quoted-printable. Most lines of a mail stand in the next one, too, as its template has them."""
-
-    def __missing__(self, line: bytes) -> bytes:
-        body = b"\n" + binascii.b2a_qp(line, istext=True)
-        while b"\nFrom " in body:
-            body = body.replace(b"\nFrom ", b"\n=46rom =\n")
-        encoded = body[1:].replace(b"\n", b"\r\n")
-        if len(line) <= _KEPT_LINE:
-            if len(self) >= _KEPT_LINES:
-                self.clear()  # what is still in use is soon back
-            self[line] = encoded
-        return encoded
-
-
-_LINES = _Lines()
 
 
 def _file(part: Part, disposition: str) -> list[bytes]:
@@ -242,7 +196,7 @@ def _file(part: Part, disposition: str) -> list[bytes]:
     ]
     if part.content_id:
         fields.append(header.identifier("Content-ID", f"<{_content_id(part.content_id)}>"))
-    return [*fields, b"\r\n", encode(part.content) if part.encoded is None else part.encoded]
+    return [*fields, b"\r\n", encode_bytes(part.content) if part.encoded is None else part.encoded]
 
 
 @lru_cache(maxsize=256)

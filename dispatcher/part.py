@@ -3,39 +3,23 @@
 Source(name, files)   the environment of one template version: it reads these files and nothing else
   .part("body.html")  -> Part     TemplateError
 Part.render(data)     -> str      RenderError
+  .pieces(data)       -> its pieces, most of which the next rendering has, too
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from traceback import walk_tb
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dispatcher.errors import RenderError, TemplateError
-from dispatcher.filters import FILTERS
 from dispatcher.inheritance import NotFlat, flatten
 from dispatcher.inline import inline, inlined
+from dispatcher.sandbox import environment
 
 _REFERENCES = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 _PLAIN_REASONS = (ValueError, jinja2.UndefinedError, jinja2.TemplateRuntimeError)
-
-
-class Environment(ImmutableSandboxedEnvironment):
-    """Jinja2 for mail: ``order.items`` is the data of that name or undefined, never a method of dict."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if not isinstance(obj, dict):
-            return super().getattr(obj, attribute)
-        try:
-            return obj[attribute]
-        except KeyError:
-            return self.undefined(obj=obj, name=attribute)
-
-    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
-        """One mapping in place of Jinja's chain of them, which every rendering would walk through."""
-        return {**self.globals, **(d or {})}
 
 
 class Part:
@@ -52,16 +36,18 @@ class Part:
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """Raises RenderError naming ``template/file:line`` and the reason."""
-        try:
-            return self._write(self._compiled, variables)
-        except Exception as error:  # noqa: BLE001 - whatever a template and its data make of Jinja
-            if self._compiled is not self._plain:
-                error = self._again(variables) or error  # the same fault, in the file that has it
-            raise self._source.fault(self.where, error) from None
+        return "".join(self.pieces(variables))
 
-    def _write(self, template: jinja2.Template, variables: Mapping[str, Any]) -> str:
-        written = template.render(variables)
-        return inline(written) if self.late else written
+    def pieces(self, variables: Mapping[str, Any]) -> Sequence[str]:
+        """As ``render``, in the pieces that the template writes: its own texts, the same ones each time, and what it
+        makes of the data."""
+        try:
+            context = self._compiled.new_context({**variables})
+            written = list(self._compiled.root_render_func(context))
+            return [inline("".join(written))] if self.late else written
+        except Exception as error:  # noqa: BLE001 - whatever a template and its data make of Jinja
+            # Jinja itself, asked for a whole, finds the line; the same fault, in the file that has it.
+            raise self._source.fault(self.where, self._again(variables) or error) from None
 
     def _again(self, variables: Mapping[str, Any]) -> Exception | None:
         try:
@@ -77,7 +63,7 @@ class Source:
     def __init__(self, name: str, files: Mapping[str, str]) -> None:
         self.name = name
         self._files = files
-        self._environment = _environment(jinja2.FunctionLoader(self._load))
+        self._environment = environment(jinja2.FunctionLoader(self._load))
         # Whitespace control is carried out before a source is flattened: nothing must trim it again.
         self._flat = self._environment.overlay(trim_blocks=False, lstrip_blocks=False, keep_trailing_newline=True)
         self._sound: set[str] = set()
@@ -102,10 +88,9 @@ class Source:
             source = inlined(pieces) if file.endswith(".html") else "".join(piece.source for piece in pieces)
             if source is None:
                 return None
-            code = self._flat.compile(source, file, self.where(file))
+            return self._flat.compile_whole(source, file, self.where(file))
         except (NotFlat, jinja2.TemplateSyntaxError):
             return None
-        return jinja2.Template.from_code(self._flat, code, self._flat.make_globals(None))
 
     def fault(self, where: str, error: Exception) -> RenderError:
         """The error as one line: the innermost place in a template that it came by, and the reason."""
@@ -140,24 +125,3 @@ def _references(tree: nodes.Template) -> Iterator[tuple[int, str]]:
         wanted = node.template  # type: ignore[attr-defined]  # all four have it
         if isinstance(wanted, nodes.Const) and not getattr(node, "ignore_missing", False):
             yield node.lineno, str(wanted.value)
-
-
-def _environment(loader: jinja2.BaseLoader) -> Environment:
-    environment = Environment(
-        loader=loader,
-        undefined=jinja2.StrictUndefined,
-        autoescape=lambda file: file is not None and file.endswith(".html"),
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    environment.filters.update(FILTERS)
-    del environment.filters["random"], environment.globals["lipsum"]  # the same data makes the same bytes
-    return environment
-
-
-def _printable(value: Any) -> Any:
-    if value is None:
-        raise ValueError("a null cannot be written into a mail; test for it, or give it a default")
-    return value

@@ -9,9 +9,9 @@ Template(version)   compiles all files           TemplateError
 import re
 import tomllib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import version as installed
 from threading import Lock
 from typing import Any
@@ -36,11 +36,17 @@ _CACHED = 64
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What a mail says. ``html`` is None where the template has none; its lines end with LF."""
+    """What a mail says. ``pieces``: its HTML as the template wrote it, piece by piece; None where it has none. Lines
+    end with LF."""
 
     subject: str
     text: str
-    html: str | None
+    pieces: Sequence[str] | None
+
+    @property
+    def html(self) -> str | None:
+        """The HTML as a whole."""
+        return None if self.pieces is None else "".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Template:
             raise TemplateError(f"{self.name}/{_META}", f"[schema] {error}") from None
         self._contents = _contents(version, meta.get("default_locale", "en"))
         self.locales = tuple(self._contents)
+        self._spoken = lru_cache(maxsize=_CACHED)(self._for)
 
     def check(self, data: Mapping[str, Any], field: str = "data") -> None:
         """Check data against the schema. Raises MissingData, its field a path below ``field``; no value is quoted."""
@@ -100,16 +107,20 @@ class Template:
         Templates see the locale as the variable ``locale``. Raises RenderError naming ``template/file:line``, and
         SubmissionError for a locale that is none.
         """
+        content, reader, tag = self._spoken(locale)
+        try:
+            with speaking(reader):
+                return _render(content, {**data, "locale": tag})
+        except RenderError as error:
+            raise RenderError(error.where, self._discreet(error.reason, data)) from None
+
+    def _for(self, locale: str | None) -> tuple[_Content, Locale, str]:
+        """The parts for a reader's locale, and the one that numbers and dates are written in, with its language tag."""
         content = self._contents[self.locale(locale)]
         reader = parse_locale(locale) if locale is not None else content.locale
         if reader.language != content.locale.language:
             reader = content.locale
-        variables = {**data, "locale": str(reader).replace("_", "-")}
-        try:
-            with speaking(reader):
-                return _render(content, variables)
-        except RenderError as error:
-            raise RenderError(error.where, self._discreet(error.reason, data)) from None
+        return content, reader, str(reader).replace("_", "-")
 
     def _discreet(self, reason: str, data: Mapping[str, Any]) -> str:
         for secret in _texts(self.split(data)[1]):
@@ -204,9 +215,9 @@ def _render(content: _Content, variables: Mapping[str, Any]) -> Rendered:
     subject = _SPACE.sub(" ", content.subject.render(variables)).strip()
     if not subject:
         raise RenderError(content.subject.where, "the subject is empty")
-    html = content.html.render(variables) if content.html else None
-    text = _tidy(content.text.render(variables)) if content.text else plain(html or "")
-    return Rendered(subject, text, html)
+    pieces = content.html.pieces(variables) if content.html else None
+    text = _tidy(content.text.render(variables)) if content.text else plain("".join(pieces or ()))
+    return Rendered(subject, text, pieces)
 
 
 def plain(html: str) -> str:
@@ -219,9 +230,10 @@ def plain(html: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    *lines, last = text.replace("\r\n", "\n").split("\n")
-    text = "\n".join([*[line.rstrip() for line in lines], last])
-    return _BLANK_LINES.sub("\n\n", text).strip("\n") + "\n"
+    text = "\n".join(map(str.rstrip, text.replace("\r\n", "\n").split("\n")))
+    if "\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n", text)
+    return text.strip("\n") + "\n"
 
 
 def _texts(secrets: Any) -> Iterator[str]:

@@ -9,7 +9,8 @@ from jinja2 import Template
 
 from dispatcher.inheritance import flatten, pieces
 from dispatcher.inline import inline, inlined
-from dispatcher.part import Environment, Source
+from dispatcher.part import Source
+from dispatcher.sandbox import Environment
 from tests.markup import Markup
 
 CSS = (
