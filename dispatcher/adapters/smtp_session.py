@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from dispatcher.adapters.smtp_entry import enter
-from dispatcher.adapters.smtp_envelope import commands, unfit
+from dispatcher.adapters.smtp_envelope import envelope
 from dispatcher.adapters.smtp_wire import Silence, Waits, Wire
 from dispatcher.interfaces import Journal
 from dispatcher.mail import Message
@@ -87,9 +87,12 @@ class SmtpSession:
         """
         started = time.monotonic()
         refused: dict[int, Result] = {}
-        rest: Result | None = unfit(message, self.capabilities)
-        if rest is None:
-            rest = yield from self._transact(message, journal, refused, following)
+        rest: Result
+        commands = [] if self._ahead is message else envelope(message, self.capabilities)
+        if isinstance(commands, Reply):
+            rest = commands
+        else:
+            rest = yield from self._transact(message, commands, journal, refused, following)
         outcome = Outcome(
             message=message.id,
             results=tuple((delivery, refused.get(delivery, rest)) for delivery, _ in message.rcpt_to),
@@ -118,18 +121,27 @@ class SmtpSession:
         self._wire.close(polite=polite)
 
     def _transact(
-        self, message: Message, journal: Journal, refused: dict[int, Result], following: Following | None
+        self,
+        message: Message,
+        commands: Sequence[str],
+        journal: Journal,
+        refused: dict[int, Result],
+        following: Following | None,
     ) -> Waits[Result]:
-        """Run the transaction; note refusals by recipient, return the result of all others."""
+        """Run the transaction; note refusals by recipient, return the result of all others. ``commands``: its envelope,
+        none if that is on its way already."""
         used, self.transactions = self.transactions > 0, self.transactions + 1
         needs_reset, self._needs_reset, self.usable = self._needs_reset, True, False
         self._wire.wait_elsewhere()
         self.patience = self._relay.timeout_command
         at_once = self.pipelining and len(message.rcpt_to) <= _MOST_AT_ONCE
         if needs_reset:
-            yield from self._reset(message if at_once else None)
+            yield from self._reset(commands if at_once else ())
         try:
-            rest = yield from (self._propose_at_once if at_once else self._propose)(message, refused, following)
+            if at_once:
+                rest = yield from self._propose_at_once(message, () if needs_reset else commands, refused, following)
+            else:
+                rest = yield from self._propose(message, commands, refused)
         except Silence as silence:
             self._ahead = None
             if used and silence.closed and silence.phase is Phase.MAIL:
@@ -146,22 +158,22 @@ class SmtpSession:
         self.usable = rest.code != _CLOSING and self._in_step
         return rest
 
-    def _reset(self, message: Message | None) -> Waits[None]:
-        """``message``: the one whose envelope may go along."""
-        envelope = () if message is None else (*commands(message, self.capabilities), "DATA")
+    def _reset(self, commands: Sequence[str]) -> Waits[None]:
+        """``commands``: an envelope that may go along."""
         try:
-            yield from self._wire.say("RSET", *envelope)
-            self._ahead = message
+            yield from self._wire.say("RSET", *commands, *(("DATA",) if commands else ()))
             reply = yield from self._wire.hear(Phase.MAIL)
         except Silence as silence:
             raise StaleSession from silence
         if not reply.positive:
             raise StaleSession
 
-    def _propose(self, message: Message, refused: dict[int, Result], _: Following | None) -> Waits[Reply | None]:
+    def _propose(
+        self, message: Message, commands: Sequence[str], refused: dict[int, Result]
+    ) -> Waits[Reply | None]:
         """Name sender and recipients, one by one; the reply that ends the transaction, None to go on with the body."""
         self._following = None
-        mail, *recipients = commands(message, self.capabilities)
+        mail, *recipients = commands
         reply = yield from self._ask(mail, Phase.MAIL)
         if not reply.positive:
             return reply
@@ -177,22 +189,23 @@ class SmtpSession:
         return None if reply.intermediate else reply
 
     def _propose_at_once(
-        self, message: Message, refused: dict[int, Result], following: Following | None
+        self, message: Message, commands: Sequence[str], refused: dict[int, Result], following: Following | None
     ) -> Waits[Reply | None]:
         """The same in one write, and with it a look at what follows: it is composed while the server thinks."""
-        if self._ahead is None:
-            yield from self._wire.say(*commands(message, self.capabilities), "DATA")
+        wire = self._wire
+        if commands:
+            yield from wire.say(*commands, "DATA")
         self._ahead, self._following = None, following() if following else None
-        mail = yield from self._wire.hear(Phase.MAIL)
+        mail = wire.heard(Phase.MAIL) or (yield from wire.hear(Phase.MAIL))
         if mail.code == _CLOSING:
             return mail
         for delivery, _ in message.rcpt_to:
-            reply = yield from self._wire.hear(Phase.RCPT)
+            reply = wire.heard(Phase.RCPT) or (yield from wire.hear(Phase.RCPT))
             if reply.code == _CLOSING:
                 return reply
             if mail.positive and not reply.positive:
                 refused[delivery] = reply
-        data = yield from self._wire.hear(Phase.DATA, _GO_ON)
+        data = wire.heard(Phase.DATA, _GO_ON) or (yield from wire.hear(Phase.DATA, _GO_ON))
         if mail.positive and len(refused) < len(message.rcpt_to):
             return None if data.intermediate else data
         if data.intermediate:
@@ -213,13 +226,13 @@ class SmtpSession:
 
     def _deliver_body(self, message: Message, journal: Journal, refused: Sequence[tuple[int, Result]]) -> Waits[Result]:
         journal.begin(message, refused)
-        following = self._following
-        if following is not None and (len(following.rcpt_to) > _MOST_AT_ONCE or unfit(following, self.capabilities)):
-            following = None
-        envelope = () if following is None else (*commands(following, self.capabilities), "DATA")
+        following, commands = self._following, []
+        if following is not None and len(following.rcpt_to) <= _MOST_AT_ONCE:
+            found = envelope(following, self.capabilities)
+            commands = [] if isinstance(found, Reply) else [*found, "DATA"]
         self.patience = self._relay.timeout_final
         try:
-            yield from self._wire.send_body(message.content, envelope)
+            yield from self._wire.send_body(message.content, commands)
             reply = yield from self._wire.hear(Phase.FINAL)
         except Silence as silence:
             return NoReply(silence.phase, silence.reason, silence.closed)
@@ -227,5 +240,5 @@ class SmtpSession:
         # before the next MAIL would only cost a round trip.
         self._needs_reset = False
         if reply.code != _CLOSING:
-            self._ahead, self.usable = following, following is None
+            self._ahead, self.usable = following if commands else None, not commands
         return reply

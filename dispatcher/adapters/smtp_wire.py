@@ -9,6 +9,7 @@ import select
 import smtplib
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,7 +66,7 @@ class Wire:
 
     def secure(self, relay: Relay) -> None:
         """Go on under TLS after the server's consent to STARTTLS (RFC 3207). Raises TlsFailed."""
-        self._smtp.heard.clear()  # whatever came in the clear after that consent may be an attacker's
+        self._smtp.forget()  # whatever came in the clear after that consent may be an attacker's
         self._smtp.esmtp_features.clear()
         self.wait(relay.timeout_connect)
         self._smtp.sock = self._sock = _secured(self._sock, relay)
@@ -98,21 +99,27 @@ class Wire:
     def say(self, *commands: str) -> Waits[None]:
         """Send several commands at once; see ``Waits``. Raises Silence."""
         try:
-            yield from self._send("".join(f"{command}\r\n" for command in commands).encode(), [0])
+            yield from self._send(_lines(commands), [0])
         except OSError as error:
             raise _silence(Phase.MAIL, error) from error
 
-    def hear(self, phase: Phase, wants: tuple[int, ...] = (2,)) -> Waits[Reply]:
-        """Read a reply, as ``read`` does, but leave it to the caller to wait for it."""
+    def heard(self, phase: Phase, wants: tuple[int, ...] = (2,)) -> Reply | None:
+        """A reply, as ``read`` reads it, if it is here already. Raises Silence."""
         try:
-            while (found := self._smtp.complete()) is None:
-                yield select.POLLIN
-                self._smtp.take_in()
+            found = self._smtp.complete()
         except smtplib.SMTPResponseException as error:
             raise Silence(phase, _ENDLESS) from error
-        except OSError as error:
-            raise _silence(phase, error) from error
-        return _fitting(*found, phase, wants)
+        return None if found is None else _fitting(*found, phase, wants)
+
+    def hear(self, phase: Phase, wants: tuple[int, ...] = (2,)) -> Waits[Reply]:
+        """Read a reply, as ``read`` does, but leave it to the caller to wait for it."""
+        while (reply := self.heard(phase, wants)) is None:
+            try:
+                yield select.POLLIN
+                self._smtp.take_in()
+            except OSError as error:
+                raise _silence(phase, error) from error
+        return reply
 
     def send_body(self, content: bytes, envelope: Sequence[str] = ()) -> Waits[None]:
         """Send the content, dot-stuffed (RFC 5321 section 4.5.2), the final dot, and the commands of an envelope.
@@ -122,7 +129,7 @@ class Wire:
         """
         stuffed = content.replace(b"\n.", b"\n..") if b"\n." in content else content  # to look is much faster
         head, tail = b"." if stuffed.startswith(b".") else b"", b"" if stuffed.endswith(b"\r\n") else b"\r\n"
-        commands = "".join(f"{command}\r\n" for command in envelope).encode()
+        commands = _lines(envelope)
         body = b"".join((head, stuffed, tail, b".\r\n", commands))
         sent = [0]
         try:
@@ -156,7 +163,7 @@ class Wire:
 
     def readable(self) -> bool:
         """Whether bytes or an end of file wait to be read."""
-        if self._smtp.heard or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+        if self._smtp.heard or self._smtp.cut or (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
             return True
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
@@ -189,6 +196,10 @@ class Wire:
         return _fitting(code, text, phase, wants)
 
 
+def _lines(commands: Sequence[str]) -> bytes:
+    return "\r\n".join([*commands, ""]).encode()
+
+
 def _fitting(code: int, text: bytes, phase: Phase, wants: tuple[int, ...]) -> Reply:
     reply = _reply(code, text, phase)
     if code // 100 not in (*wants, 4, 5):
@@ -218,8 +229,14 @@ class _Smtp(smtplib.SMTP):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.heard = bytearray()
-        self._lines: list[bytes] = []
+        self.heard: deque[bytes] = deque()  # whole lines without their LF
+        self.cut = b""  # the beginning of the next one
+        self._lines: list[bytes] = []  # of a reply that is not whole yet
+
+    def forget(self) -> None:
+        """Whatever came until now was not said."""
+        self.heard.clear()
+        self.cut = b""
 
     def getreply(self) -> tuple[int, bytes]:
         """Wait for a reply, as smtplib does."""
@@ -234,17 +251,18 @@ class _Smtp(smtplib.SMTP):
 
     def complete(self) -> tuple[int, bytes] | None:
         """A reply if it is here as a whole: its code (-1: none), and its lines joined by LF (RFC 5321 section 4.2)."""
-        while (end := self.heard.find(b"\n")) >= 0:
-            line = bytes(self.heard[: end + 1])
-            del self.heard[: end + 1]
+        while self.heard:
+            line = self.heard.popleft()
             if len(line) > _MAX_LINE or len(self._lines) > _MAX_LINES:
                 raise smtplib.SMTPResponseException(500, "Line too long.")
-            self._lines.append(line[4:].strip(b" \t\r\n"))
-            code = int(line[:3]) if line[:3].isdigit() else -1
-            if code < 0 or line[3:4] != b"-":
+            text, code = line[4:].strip(b" \t\r\n"), int(line[:3]) if line[:3].isdigit() else -1
+            if self._lines or (code >= 0 and line[3:4] == b"-"):
+                self._lines.append(text)
+                if code >= 0 and line[3:4] == b"-":
+                    continue
                 text, self._lines = b"\n".join(self._lines), []
-                return code, text
-        if len(self.heard) > _MAX_LINE:
+            return code, text
+        if len(self.cut) > _MAX_LINE:
             raise smtplib.SMTPResponseException(500, "Line too long.")
         return None
 
@@ -256,7 +274,8 @@ class _Smtp(smtplib.SMTP):
             return
         if not piece:
             raise smtplib.SMTPServerDisconnected("Connection unexpectedly closed")
-        self.heard += piece
+        *lines, self.cut = (self.cut + piece).split(b"\n")
+        self.heard.extend(lines)
 
 
 def _silence(phase: Phase, error: OSError) -> Silence:
