@@ -5,7 +5,7 @@ and a text without markup is written as it is. Everything else is Jinja's own co
 """
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import jinja2
@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import escape
 
 from dispatcher.filters import FILTERS
+from dispatcher.transfer import Fixed
 
 _MARKUP = re.compile("[&<>\"']")
 
@@ -39,6 +40,11 @@ class _Generator(CodeGenerator):
         self.write("environment.has(")
         self.visit(node.node.node, frame)
         self.write(f", {node.node.attr!r})")
+
+    def _output_const_repr(self, group: Iterable[Any]) -> str:
+        """A text of the template's own is always the same object, which keeps how it is encoded."""
+        self.environment.texts.append(Fixed("".join(group)))
+        return f"environment.texts[{len(self.environment.texts) - 1}]"
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
         if frame.eval_ctx.volatile:
@@ -68,9 +74,14 @@ def printable(value: Any) -> Any:
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """``order.items`` is the data of that name or undefined, never a method of dict."""
+    """``order.items`` is the data of that name or undefined, never a method of dict. ``texts``: what its templates
+    write whatever the data."""
 
     code_generator_class = _Generator
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.texts: list[Fixed] = []
 
     def compile_whole(self, source: str, name: str, file: str) -> jinja2.Template:
         """A source that is complete in itself: its blocks are written in place, where no other part of it asks for one

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dispatcher import transfer
-from dispatcher.transfer import encode_bytes, encode_text
+from dispatcher.transfer import Fixed, encode_bytes, encode_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.text("From =_.\t\n\r aÜ李-", max_size=200)
 PIECES = st.lists(TEXTS | st.sampled_from(["From ", "\nFrom ", "\r", "\n", " ", ".", "=", "x" * 75, "x" * 76]), max_size=12)
@@ -64,12 +64,18 @@ def test_pieces_and_their_whole_take_the_same_encoding(pieces: Sequence[str]) ->
 
 
 def test_what_is_kept_of_pieces_is_bounded() -> None:
-    for n in range(2 * transfer._KEPT_PIECES):
+    encode_text(["é" * 1000])
+    for n in range(10_000):
         encode_text([f"é {n}"])
-    assert len(transfer._PIECES) <= transfer._KEPT_PIECES
-    for n in range(8):
-        encode_text([f"{n}" * (transfer._KEPT_SIZE // 2)])
-    assert sum(map(len, transfer._PIECES)) <= 2 * transfer._KEPT_SIZE
+    kept = transfer._kept.cache_info()
+    assert kept.currsize <= kept.maxsize == 4096
+
+
+def test_a_fixed_text_is_encoded_once() -> None:
+    text = Fixed("é" * 100)
+    encode_text([text, "a"])
+    assert text.quoted is text.quoted
+    assert encode_text([text, "a"]) == encode_text([str(text), "a"])
 
 
 @given(st.binary(max_size=400))
