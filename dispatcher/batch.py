@@ -9,7 +9,7 @@ from dispatcher.errors import AuthFailed, DispatcherError, LedgerError, LedgerUn
 from dispatcher.events import DeliveryTried
 from dispatcher.interfaces import Clock, EventSink, Journal, Transport
 from dispatcher.mail import Message
-from dispatcher.reply import NoReply, Outcome, Reply, ReplyClass, Result
+from dispatcher.reply import NoReply, Outcome, Reply, ReplyClass
 from dispatcher.retry import RetryPolicy
 from dispatcher.routing import choose
 from dispatcher.settler import Settler
@@ -61,6 +61,7 @@ class Batch:
         self._limited, self._trouble, self._away = 0.0, "", ""
         self._ahead = lease.taken - clock.time()  # of the ledger's clock: it alone says when a lifetime is over
         self._built: dict[int, str] = {}
+        self._fingerprint = fingerprint()
 
     def send(self) -> None:
         """Send the lease, relay by relay; what a relay in trouble leaves unsent goes to the next one, if it may."""
@@ -154,24 +155,26 @@ class Batch:
     def _take(self, outcome: Outcome) -> str:
         """Hand one message's results to the settler; the reason to stop using the relay, if there is one."""
         leased, sha256 = self._unsent.pop(outcome.message), self._built.pop(outcome.message)
-        now, results, trouble = self._clock.time(), dict(outcome.results), ""
-        self._throttle.told(outcome.relay, outcome.seconds)
-        told = Told(outcome.relay, outcome.seconds, now, sha256, fingerprint())
-        settlements = []
+        now, results, relay = self._clock.time(), dict(outcome.results), outcome.relay
+        self._throttle.told(relay, outcome.seconds)
+        told = Told(relay, outcome.seconds, now, sha256, self._fingerprint)
+        settlements, trouble, silent = [], "", True
         for delivery in leased.deliveries:
             result = results[delivery.id]
+            silent = silent and isinstance(result, NoReply)
             decision = verdict(leased, delivery, result, now=now + self._ahead, policy=self._retry)
+            text = str(result)
             if decision.trouble is not None and not trouble:
-                trouble = str(result)
-                self._found_ill(outcome.relay, decision.trouble, trouble)
+                trouble = text
+                self._found_ill(relay, decision.trouble, trouble)
             settlements.append(answered(delivery.id, leased.id, result, decision, told))
-            self._tell(leased, delivery, decision.state, outcome.relay, result, now)
+            dsn = result.enhanced if isinstance(result, Reply) else None
+            self._tell(leased, delivery, decision.state, relay, text, dsn, now)
         self._settler.add(self._lease.token, settlements)
         if not trouble and (trouble := self._storm.note(outcome, limit=self._patience)):
-            self._found_ill(outcome.relay, ReplyClass.TRANSIENT, trouble)
+            self._found_ill(relay, ReplyClass.TRANSIENT, trouble)
         if not trouble:
-            silent = all(isinstance(result, NoReply) for result in results.values())
-            (self.silent if silent else self.well).add(outcome.relay)
+            (self.silent if silent else self.well).add(relay)
         return trouble
 
     def _tell(
@@ -180,28 +183,19 @@ class Batch:
         delivery: LeasedDelivery,
         state: State,
         relay: str,
-        result: Result | str,
+        reply: str,
+        dsn: str | None,
         now: float,
     ) -> None:
+        ids, delay = (leased.public_id, leased.submission), now - leased.dated
         self._sink(
-            DeliveryTried(
-                id=leased.public_id,
-                submission=leased.submission,
-                lane=leased.lane,
-                to=delivery.rcpt,
-                relay=relay,
-                state=state,
-                reply=str(result),
-                dsn=result.enhanced if isinstance(result, Reply) else None,
-                delay=now - leased.dated,
-                attempt=delivery.attempts + 1,
-            )
+            DeliveryTried(*ids, leased.lane, delivery.rcpt, relay, state, reply, dsn, delay, delivery.attempts + 1)
         )
 
     def _invalidate(self, leased: LeasedMessage, reason: str) -> None:
         self._end([leased], State.INVALID, reason)
         for delivery in leased.deliveries:
-            self._tell(leased, delivery, State.INVALID, "none", reason, self._clock.time())
+            self._tell(leased, delivery, State.INVALID, "none", reason, None, self._clock.time())
 
     def _end(self, group: Iterable[LeasedMessage], state: State, text: str, *, due_in: float = 0.0) -> None:
         """Settle without an attempt."""

@@ -58,27 +58,34 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
     rendered = _render(leased, sources)
     content, utf8 = mime.build(
         mime.Content(
-            public_id=leased.public_id,
-            dated=leased.dated,
-            from_=sender,
-            to=tuple(parse(text, "to") for text in own.get("to", ())),
-            cc=tuple(parse(text, "cc") for text in own.get("cc", ())),
-            reply_to=tuple(parse_sender(text, "reply_to") for text in shared.get("reply_to", ())),
-            subject=rendered.subject,
-            text=rendered.text,
-            html=rendered.pieces,
-            headers=tuple({**shared.get("headers", {}), **own.get("headers", {})}.items()),
-            attachments=tuple(
-                _part(attachment, sources)
-                for attachment in (*shared.get("attachments", ()), *own.get("attachments", ()))
-            ),
+            leased.public_id,
+            leased.dated,
+            sender,
+            tuple([parse(text, "to") for text in own.get("to", ())]),
+            tuple([parse(text, "cc") for text in own.get("cc", ())]),
+            tuple([parse_sender(text, "reply_to") for text in shared.get("reply_to", ())]),
+            rendered.subject,
+            rendered.text,
+            rendered.pieces,
+            _headers(shared, own),
+            _attachments(shared, own, sources),
         )
     )
     mail_from = shared.get("mail_from")
     mail_from = sender.spec if mail_from is None else mail_from.replace("{id}", leased.public_id)
-    rcpt_to = tuple((delivery.id, delivery.rcpt) for delivery in leased.deliveries)
-    utf8 = utf8 or not mail_from.isascii() or any(not rcpt.isascii() for _, rcpt in rcpt_to)
+    rcpt_to = tuple([(delivery.id, delivery.rcpt) for delivery in leased.deliveries])
+    utf8 = utf8 or not mail_from.isascii() or not all(rcpt.isascii() for _, rcpt in rcpt_to)
     return Message(leased.id, mail_from, rcpt_to, content, utf8)
+
+
+def _headers(shared: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """All of them, a message's own over those that it shares."""
+    return tuple({**shared.get("headers", {}), **own.get("headers", {})}.items())
+
+
+def _attachments(shared: Mapping[str, Any], own: Mapping[str, Any], sources: Sources) -> tuple[mime.Part, ...]:
+    given = (*shared.get("attachments", ()), *own.get("attachments", ()))
+    return tuple([_part(attachment, sources) for attachment in given])
 
 
 def _render(leased: LeasedMessage, sources: Sources) -> Rendered:

@@ -4,8 +4,7 @@ A filter raises ValueError with a reason that never quotes the value: it may be 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -42,14 +41,20 @@ def parse_locale(tag: str) -> Locale:
         raise ValueError("is not a locale that CLDR knows, such as en or zh-CN") from None
 
 
-@contextmanager
-def speaking(locale: Locale) -> Iterator[None]:
-    """Within this block, the filters of this thread write in this locale."""
-    token = _speaking.set(_voice(str(locale)))
-    try:
-        yield
-    finally:
-        _speaking.reset(token)
+class speaking:  # noqa: N801 - it is used as a function; made by contextlib it would cost more than all else it does
+    """Within this block, the filters of this thread write in the locale of this language tag. Raises ValueError for
+    what is none."""
+
+    __slots__ = ("_token", "_voice")
+
+    def __init__(self, tag: str) -> None:
+        self._voice = _voice(tag)
+
+    def __enter__(self) -> None:
+        self._token = _speaking.set(self._voice)
+
+    def __exit__(self, *_: object) -> None:
+        _speaking.reset(self._token)
 
 
 def decimal(value: Any) -> Decimal:
@@ -96,12 +101,12 @@ def is_currency_code(code: str) -> bool:
 
 def money(value: Any, currency: str) -> str:
     """An amount with its currency, an ISO 4217 code: all digits that it was given with, at least the currency's own."""
-    return _speaking.get().money(_given(value), currency)
+    return _speaking.get().money(value if type(value) is str else decimal(value), currency)
 
 
 def number(value: Any) -> str:
     """``1234.5`` as ``1,234.5``; all its digits."""
-    return _speaking.get().number(_given(value))
+    return _speaking.get().number(value if type(value) is str else decimal(value))
 
 
 def percent(value: Any) -> str:
@@ -170,12 +175,7 @@ class _Voice:
 
 @lru_cache(maxsize=64)
 def _voice(tag: str) -> _Voice:
-    return _Voice(Locale.parse(tag))
-
-
-def _given(value: Any) -> str | Decimal:
-    """A text as it is, which the memory knows by; anything else as the decimal that it must be."""
-    return value if type(value) is str else decimal(value)
+    return _Voice(parse_locale(tag))
 
 
 def _style(style: str) -> Style:

@@ -107,20 +107,20 @@ class Template:
         Templates see the locale as the variable ``locale``. Raises RenderError naming ``template/file:line``, and
         SubmissionError for a locale that is none.
         """
-        content, reader, tag = self._spoken(locale)
+        content, tag = self._spoken(locale)
         try:
-            with speaking(reader):
+            with speaking(tag):
                 return _render(content, {**data, "locale": tag})
         except RenderError as error:
             raise RenderError(error.where, self._discreet(error.reason, data)) from None
 
-    def _for(self, locale: str | None) -> tuple[_Content, Locale, str]:
-        """The parts for a reader's locale, and the one that numbers and dates are written in, with its language tag."""
+    def _for(self, locale: str | None) -> tuple[_Content, str]:
+        """The parts for a reader's locale, and the language tag of the one that numbers and dates are written in."""
         content = self._contents[self.locale(locale)]
         reader = parse_locale(locale) if locale is not None else content.locale
         if reader.language != content.locale.language:
             reader = content.locale
-        return content, reader, str(reader).replace("_", "-")
+        return content, str(reader).replace("_", "-")
 
     def _discreet(self, reason: str, data: Mapping[str, Any]) -> str:
         for secret in _texts(self.split(data)[1]):

@@ -33,6 +33,9 @@ class Decision:
     trouble: ReplyClass | None = None
 
 
+_SENT = Decision(State.SENT, attempted=True)
+
+
 def decide(  # noqa: PLR0911 - a table: one return per row
     result: Result, *, attempts: int, remaining: float, policy: RetryPolicy, if_in_doubt: str, luck: float
 ) -> Decision:
@@ -48,7 +51,7 @@ def decide(  # noqa: PLR0911 - a table: one return per row
         return _again(state, attempts, remaining, policy, luck)
     kind = classify(result)
     if kind is ReplyClass.SUCCESS:
-        return Decision(State.SENT, attempted=True)
+        return _SENT
     if kind is ReplyClass.TRANSIENT:
         return _again(State.DEFERRED, attempts, remaining, policy, luck)
     if kind in (ReplyClass.ACCOUNT, ReplyClass.RATE):

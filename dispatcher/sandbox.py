@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame, optimizeconst
-from jinja2.visitor import NodeTransformer
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 from markupsafe import escape
 
 from dispatcher.filters import FILTERS
@@ -24,15 +24,17 @@ _MARKUP = re.compile("[&<>\"']")
 class _Generator(CodeGenerator):
     """Jinja's, but for fields and what is written."""
 
+    environment: "Environment"
+
     @optimizeconst
-    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:
+    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802 - Jinja's name
         """``environment.getattr(of, 'name')``, called only where it is no plain object with that field."""
         self.write(f"(of[{node.attr!r}] if (of := ")
         self.visit(node.node, frame)
         self.write(f").__class__ is dict and {node.attr!r} in of else environment.getattr(of, {node.attr!r}))")
 
     @optimizeconst
-    def visit_Test(self, node: nodes.Test, frame: Frame) -> None:
+    def visit_Test(self, node: nodes.Test, frame: Frame) -> None:  # noqa: N802 - as above
         """``order.discount is defined`` looks whether it is there."""
         if node.name != "defined" or not isinstance(node.node, nodes.Getattr):
             super().visit_Test(node, frame)
@@ -62,7 +64,7 @@ class _Generator(CodeGenerator):
 class _Unblocked(NodeTransformer):
     """Blocks as what they are in a template that nothing extends: scopes in the place where they stand."""
 
-    def visit_Block(self, node: nodes.Block) -> nodes.Node:
+    def visit_Block(self, node: nodes.Block) -> nodes.Node:  # noqa: N802 - as above
         return nodes.Scope(list(map(self.visit, node.body)), lineno=node.lineno)
 
 

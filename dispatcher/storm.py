@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from dispatcher.reply import Outcome, Reply, ReplyClass, classify
+from dispatcher.reply import Outcome, Reply, ReplyClass, Result, classify
 
 IN_A_ROW = 20
 
@@ -17,7 +17,7 @@ class Storm:
         """Why the relay should be left alone for a while; empty as long as it should not be."""
         replies = [result for _, result in outcome.results]
         last = replies[-1]
-        if not all(isinstance(reply, Reply) and classify(reply) is ReplyClass.TRANSIENT for reply in replies):
+        if not _transient(last) or not all(map(_transient, replies)):
             del self._deferred[outcome.relay]
             return ""
         self._deferred[outcome.relay] += 1
@@ -25,3 +25,7 @@ class Storm:
             return ""
         del self._deferred[outcome.relay]
         return f"{count} messages in a row were deferred, the last with {last}" if count > 1 else str(last)
+
+
+def _transient(result: Result) -> bool:
+    return isinstance(result, Reply) and classify(result) is ReplyClass.TRANSIENT

@@ -1,7 +1,7 @@
 """Content transfer encodings (RFC 2045 section 6): everything becomes 7-bit lines of at most 76 characters.
 
-A text that a template wrote comes in pieces, most of which are the template's own and stand in every mail: each piece is
-put into quoted-printable for itself, so that those are encoded only once. Where a line gets too long between two of
+A text that a template wrote comes in pieces, most of which are the template's own and stand in every mail: each piece
+is put into quoted-printable for itself, so that those are encoded only once. Where a line gets too long between two of
 them, it is broken there; white space at the end of one is always encoded, whatever follows.
 """
 
@@ -18,12 +18,12 @@ _SAFE = re.compile(rb"(?:(?!From )[\t -~]{0,75}[!-~]\n|\n)*")
 _GROUP = 8  # base64 goes by three octets: two that are missing count too
 _PLAIN = bytes({*range(0x20, 0x7F), 0x09, 0x0A})
 
-# A piece in quoted-printable; the lengths of its first and its last line, -1 where there is only one; by how many thirds
-# of an octet it is longer than it would be in base64; and how many octets it has that no text of 7 bits may have.
+# A piece in quoted-printable; the lengths of its first and its last line, -1 where there is only one; by how many
+# thirds of an octet it is longer than it would be in base64; how many octets it has that no text of 7 bits may have.
 _Piece = tuple[bytes, int, int, int, int]
 
 
-class Fixed(str):
+class Fixed(str):  # noqa: SLOT000 - it keeps something
     """A text that is written again and again. It keeps what it is encoded."""
 
     @cached_property

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -24,6 +24,7 @@ from dispatcher.events import (
     StuckEnded,
 )
 
+_LOGGER = logging.getLogger("dispatcher")
 _TOGETHER_SECONDS = 0.05
 _STATUS = {State.QUEUED: "requeued", State.IN_DOUBT: "in-doubt"}
 
@@ -125,14 +126,15 @@ class LogSink:
 
     def _tried(self, event: DeliveryTried) -> None:
         """There is one for every mail, so it is written as the loggers would write it, without their price (80 us)."""
-        if not logging.getLogger("dispatcher").isEnabledFor(logging.INFO):
+        if not _LOGGER.isEnabledFor(logging.INFO):
             return
         to = masked(event.to) if self._masked else event.to
-        status, dsn = _STATUS.get(event.state, event.state.value), event.dsn or "-"
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        status, dsn = _STATUS.get(event.state, event.state), event.dsn or "-"
+        seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+        now = f"{_second(seconds)}.{micros:06}Z"
         if not self._json:
             line = (
-                f"{now} info dispatcher: {event.id}: to=<{to}> relay={event.relay} lane={event.lane.value} "
+                f"{now} info dispatcher: {event.id}: to=<{to}> relay={event.relay} lane={event.lane} "
                 f"attempt={event.attempt} delay={event.delay:.2f} dsn={dsn} status={status} ({event.reply})"
             )
         else:
@@ -164,6 +166,11 @@ class LogSink:
         with suppress(OSError, ValueError):  # nobody reads it any more, or the disk is full: the mail was sent
             sys.stderr.write("\n".join([*lines, ""]))
             sys.stderr.flush()
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def masked(address: str) -> str:

@@ -168,9 +168,7 @@ class SmtpSession:
         if not reply.positive:
             raise StaleSession
 
-    def _propose(
-        self, message: Message, commands: Sequence[str], refused: dict[int, Result]
-    ) -> Waits[Reply | None]:
+    def _propose(self, message: Message, commands: Sequence[str], refused: dict[int, Result]) -> Waits[Reply | None]:
         """Name sender and recipients, one by one; the reply that ends the transaction, None to go on with the body."""
         self._following = None
         mail, *recipients = commands

@@ -57,14 +57,14 @@ def _fault(version: TemplateVersion, template: "Template", locale: str) -> str |
 
 def _as_written(version: TemplateVersion, locale: str, sample: dict[str, Any], *, default: bool) -> str | None:
     """The HTML before its CSS is inlined: that repairs what is wrong with it. None where the locale has none."""
-    from dispatcher.filters import parse_locale, speaking  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.filters import speaking  # noqa: PLC0415 - --help needs none of it
     from dispatcher.part import Source  # noqa: PLC0415 - as above
 
     names = [f"body.{locale}.html", *(["body.html"] if default else [])]
     file = next((name for name in names if name in version.files), None)
     if file is None:
         return None
-    with speaking(parse_locale(locale)):
+    with speaking(locale):
         return Source(version.name, version.files).template(file).render({**sample, "locale": locale})
 
 

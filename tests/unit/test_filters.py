@@ -11,7 +11,7 @@ from dispatcher.filters import FILTERS, decimal, lines, parse_locale, speaking, 
 
 def write(tag: str, name: str, *arguments: Any) -> str:
     chosen: Callable[..., Any] = FILTERS[name]
-    with speaking(parse_locale(tag)):
+    with speaking(tag):
         return str(chosen(*arguments)).replace("\u202f", " ").replace("\xa0", " ")
 
 

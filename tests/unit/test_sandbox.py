@@ -22,7 +22,7 @@ SOURCES = [
     "{% for item in order.items %}{{ item.sku }}:{{ item.n }}{% if not loop.last %}, {% endif %}{% endfor %}",
     "{% for item in order.items if item.n > 1 %}{{ item.sku }}{% else %}none{% endfor %}",
     "{{ order.items | map(attribute='sku') | join(', ') }}",
-    "{% if order.url is defined %}1{% endif %}{% if order.id is defined %}2{% endif %}{% if x is defined %}3{% endif %}",
+    "{% if order.url is defined %}1{% endif %}{% if order.id is defined %}2{% endif %}{{ x is defined }}",
     "{% if order.url is not defined and order.url is undefined %}1{% endif %}{{ order.empty is defined }}",
     "{{ order.url | default('none') }}{{ order.empty or 'nothing' }}",
     "{% set total = order.items[0].n + order.items[1].n %}{{ total }}{% set of = 3 %}{{ of }}{{ order.id }}",

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from dispatcher import transfer
 from dispatcher.transfer import Fixed, encode_bytes, encode_text
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.text("From =_.\t\n\r aÜ李-", max_size=200)
-PIECES = st.lists(TEXTS | st.sampled_from(["From ", "\nFrom ", "\r", "\n", " ", ".", "=", "x" * 75, "x" * 76]), max_size=12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.text("From =_.\t\n\r aÜ李")
+PIECES = st.lists(
+    TEXTS | st.sampled_from(["From ", "\nFrom ", "\r", "\n", " ", ".", "=", "x" * 75, "x" * 76]), max_size=12
+)
 DECODE = {"7bit": lambda body: body, "quoted-printable": quopri.decodestring, "base64": base64.b64decode}
 
 
