@@ -115,8 +115,8 @@ class Wire:
         """Read a reply, as ``read`` does, but leave it to the caller to wait for it."""
         while (reply := self.heard(phase, wants)) is None:
             try:
-                yield select.POLLIN
-                self._smtp.take_in()
+                if not self._smtp.take_in():
+                    yield select.POLLIN
             except OSError as error:
                 raise _silence(phase, error) from error
         return reply
@@ -266,16 +266,17 @@ class _Smtp(smtplib.SMTP):
             raise smtplib.SMTPResponseException(500, "Line too long.")
         return None
 
-    def take_in(self) -> None:
-        """What has come, if anything has. Raises OSError; SMTPServerDisconnected is one."""
+    def take_in(self) -> bool:
+        """Take in what has come; whether anything has. Raises OSError; SMTPServerDisconnected is one."""
         try:
             piece = self.sock.recv(_PIECE) if self.sock else b""
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            return False
         if not piece:
             raise smtplib.SMTPServerDisconnected("Connection unexpectedly closed")
         *lines, self.cut = (self.cut + piece).split(b"\n")
         self.heard.extend(lines)
+        return True
 
 
 def _silence(phase: Phase, error: OSError) -> Silence:
