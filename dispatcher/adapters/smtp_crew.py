@@ -215,7 +215,7 @@ class _Hand:
 
 def _cut_off(outcome: Outcome) -> bool:
     """Whether the relay ended the connection before the final dot: nothing was accepted."""
-    return any(
-        isinstance(result, NoReply) and result.closed and result.phase is not Phase.FINAL
-        for _, result in outcome.results
-    )
+    for _, result in outcome.results:
+        if isinstance(result, NoReply) and result.closed and result.phase is not Phase.FINAL:
+            return True
+    return False

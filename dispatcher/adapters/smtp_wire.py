@@ -224,6 +224,13 @@ def words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+@functools.lru_cache(maxsize=256)
+def _parted(line: bytes) -> tuple[bytes, int, bool]:
+    """The text of a line, its code (-1: none), and whether another line follows."""
+    code = int(line[:3]) if line[:3].isdigit() else -1
+    return line[4:].strip(b" \t\r\n"), code, code >= 0 and line[3:4] == b"-"
+
+
 class _Smtp(smtplib.SMTP):
     """smtplib with a reader of its own, which may be asked whether a reply is there."""
 
@@ -255,10 +262,10 @@ class _Smtp(smtplib.SMTP):
             line = self.heard.popleft()
             if len(line) > _MAX_LINE or len(self._lines) > _MAX_LINES:
                 raise smtplib.SMTPResponseException(500, "Line too long.")
-            text, code = line[4:].strip(b" \t\r\n"), int(line[:3]) if line[:3].isdigit() else -1
-            if self._lines or (code >= 0 and line[3:4] == b"-"):
+            text, code, more = _parted(line)
+            if more or self._lines:
                 self._lines.append(text)
-                if code >= 0 and line[3:4] == b"-":
+                if more:
                     continue
                 text, self._lines = b"\n".join(self._lines), []
             return code, text
