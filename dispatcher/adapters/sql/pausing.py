@@ -6,15 +6,20 @@ A pause is open while its ``until`` is ahead (or NULL). When the dispatcher's ow
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, true, update
 
 from dispatcher.adapters.sql import acting
 from dispatcher.adapters.sql.database import AnyRow, Transaction
 from dispatcher.adapters.sql.schema import deliveries, pauses, submissions, ticks
+from dispatcher.adapters.sql.spoken import among
 from dispatcher.delivery import Actor
 from dispatcher.ledger import holds, pause_seconds, signature
 from dispatcher.records import Pause
+
+_OPEN = select(pauses.c.kind, pauses.c.name).where(or_(pauses.c.until.is_(None), pauses.c.until > bindparam("now")))
+_NUMBERS = select(submissions.c.id).where(among(submissions.c.public_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +32,33 @@ class Brakes:
     submissions: frozenset[int]
     any_relay: bool
 
-    def passed(self) -> tuple[ColumnElement[bool], ...]:
-        """The conditions for a delivery that none of them holds."""
-        found: list[ColumnElement[bool]] = []
-        relay = deliveries.c.relay
-        if self.any_relay:
-            found.append(relay.is_not(None))
-        if self.relays:
-            found.append(or_(relay.is_(None), relay.not_in(self.relays)))
-        if self.submissions:
-            found.append(deliveries.c.submission_id.not_in(self.submissions))
-        return tuple(found)
+    def kinds(self) -> tuple[bool, bool, bool]:
+        """Which of them there are, for ``passed``."""
+        return self.any_relay, bool(self.relays), bool(self.submissions)
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of ``passed``."""
+        held = {"held_relays": sorted(self.relays), "held_submissions": sorted(self.submissions)}
+        return {name: listed for name, listed in held.items() if listed}
+
+
+def passed(any_relay: bool, relays: bool, submissions: bool) -> tuple[ColumnElement[bool], ...]:
+    """The conditions for a delivery that no brake holds, where there are brakes of these kinds."""
+    # Coalesced, so that PostgreSQL does not guess how many there are: it would find next to none for one submission.
+    return (
+        *([deliveries.c.relay.is_not(None)] if any_relay else []),
+        *([func.coalesce(~among(deliveries.c.relay, "held_relays"), true())] if relays else []),
+        *([func.coalesce(~among(deliveries.c.submission_id, "held_submissions"), true())] if submissions else []),
+    )
 
 
 def brakes(tx: Transaction, avoid: Collection[str | None] = ()) -> Brakes:
     """What holds now, and what the caller avoids (see interfaces.Ledger.lease)."""
     found: dict[str, set[str]] = {"lane": set(), "relay": {name for name in avoid if name}, "submission": set()}
-    for kind, name in tx.execute(select(pauses.c.kind, pauses.c.name).where(_is_open(tx))):
+    for kind, name in tx.rows(_OPEN, now=tx.now):
         found.setdefault(kind, set()).add(name)
-    numbers: frozenset[int] = frozenset()
-    if found["submission"]:
-        query = select(submissions.c.id).where(submissions.c.public_id.in_(found["submission"]))
-        numbers = frozenset(tx.execute(query).scalars())
+    paused = sorted(found["submission"])
+    numbers = frozenset(number for (number,) in tx.rows(_NUMBERS, among=paused)) if paused else frozenset[int]()
     return Brakes(frozenset(found["lane"]), frozenset(found["relay"]), numbers, None in avoid)
 
 
