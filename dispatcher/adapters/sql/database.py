@@ -105,6 +105,11 @@ class Database:
         with _in_our_words(engine), engine.connect().execution_options(**options) as connection, connection.begin():
             yield Transaction(connection)
 
+    @property
+    def one_writes(self) -> bool:
+        """Whether who writes keeps everybody else from it."""
+        return self._url.startswith("sqlite")
+
     def close(self) -> None:
         """Close all connections; the next use would open new ones."""
         with self._lock:
