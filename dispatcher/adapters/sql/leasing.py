@@ -4,31 +4,29 @@ A message row is locked before its deliveries are read, and whoever finds it loc
 writer is alone anyway). So all recipients of a message go together, and a lease waits for nobody.
 """
 
-import json
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Select, Text, and_, bindparam, func, or_, select, text, type_coerce, update
+from sqlalchemy import Integer, Select, and_, bindparam, func, or_, select, text, update
 
 from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.pausing import Brakes, brakes, passed
 from dispatcher.adapters.sql.schema import WAITING, deliveries, messages, submissions
 from dispatcher.adapters.sql.spoken import among, one_of
+from dispatcher.adapters.sql.viewing import NONE, VIEW, Rows, Viewed, rows_of
 from dispatcher.delivery import WAITING as WAITING_STATES
-from dispatcher.delivery import Lane, Lease, LeasedDelivery, LeasedMessage, State
-from dispatcher.ids import message_id
+from dispatcher.delivery import Lane, Lease, State
 from dispatcher.ledger import (
     HOST_LOST,
     KILLED_ITS_WORKER,
     LIFETIME_USED_UP,
     reclaimed,
     together,
-    with_secrets,
 )
 
 _AT_ONCE = 1000  # deliveries that are reclaimed in one go
@@ -39,70 +37,12 @@ _IN_LEASE_INDEX = and_(text("state = 'leased'"))
 
 _OF_LANE = and_(deliveries.c.lane == bindparam("lane"), deliveries.c.due_at <= bindparam("now"))
 
-VIEW = (
-    deliveries.c.id,
-    deliveries.c.message_id,
-    deliveries.c.rcpt,
-    deliveries.c.attempts,
-    deliveries.c.expires_at,
-    deliveries.c.last_state,
-    messages.c.submission_id,
-    messages.c.n,
-    type_coerce(messages.c.own, Text).label("own"),
-    type_coerce(messages.c.secrets, Text).label("secrets"),
-    messages.c.sha256,
-    messages.c.build,
-)
-_SUBMISSIONS = select(
-    submissions.c.id,
-    submissions.c.public_id,
-    submissions.c.seed,
-    submissions.c.lane,
-    submissions.c.relay,
-    submissions.c.template,
-    submissions.c.shared,
-    submissions.c.accepted_at,
-    submissions.c.send_at,
-    submissions.c.if_in_doubt,
-).where(among(submissions.c.id))
 _HELD = (
     select(*VIEW, deliveries.c.token, deliveries.c.lease_until)
     .join(messages, messages.c.id == deliveries.c.message_id)
     .where(_IN_LEASE_INDEX, deliveries.c.owner == bindparam("whose"))
 )
 _TAKE = update(deliveries).where(among(deliveries.c.id)).values(state=State.LEASED.value)
-
-
-class Viewed(NamedTuple):
-    """A row of VIEW."""
-
-    id: int
-    message_id: int
-    rcpt: str
-    attempts: int
-    expires_at: float
-    last_state: str | None
-    submission_id: int
-    n: int
-    own: str
-    secrets: str | None
-    sha256: str | None
-    build: str | None
-
-
-class _Shared(NamedTuple):
-    """A row of _SUBMISSIONS."""
-
-    id: int
-    public_id: str
-    seed: int
-    lane: str
-    relay: str | None
-    template: str | None
-    shared: str
-    accepted_at: float
-    send_at: float | None
-    if_in_doubt: str
 
 
 def lease(
@@ -123,41 +63,14 @@ def lease(
     due = {"lane": lane.value, "now": tx.now, **held.parameters()}
     chosen, more = _choose(tx, held, due, limit, named)
     view = _asked(held.kinds()).view
-    rows = [Viewed._make(row) for chunk in chunks(chosen) for row in tx.rows(view, among=chunk, **due)]
+    # Sorted here: they are few and nearly in order, and a database would move all that they hold.
+    rows = sorted([Viewed(*row) for chunk in chunks(chosen) for row in tx.rows(view, among=chunk, **due)])
     late = [row for row in rows if row.expires_at <= tx.now]
     timeline.change(tx, late, State.EXPIRED, timeline.last(State.EXPIRED, tx.now, text=LIFETIME_USED_UP))
     good = [row for row in rows if row.expires_at > tx.now] if late else rows
     for chunk in chunks([row.id for row in good]):
         tx.run(_TAKE, among=chunk, token=token, lease_until=until, owner=owner, changed_at=tx.now)
     return Taken(token, until, tx.now, more, rows_of(tx, good, chosen))
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows of VIEW, their submissions by number, and the messages in the order that is wanted."""
-
-    rows: Sequence[Viewed] = ()
-    submissions: Mapping[int, _Shared] = field(default_factory=dict)
-    order: Sequence[int] = ()
-
-    def messages(self) -> tuple[LeasedMessage, ...]:
-        """As messages with their recipients. It takes its time, and the transaction, which others wait for, may end
-        before."""
-        grouped: dict[int, list[Viewed]] = {}
-        for row in self.rows:
-            grouped.setdefault(row.message_id, []).append(row)
-        groups = [grouped[number] for number in self.order if number in grouped]
-        own = _read([group[0].own for group in groups])
-        texts = list({submission.shared for submission in self.submissions.values()})
-        shared = dict(
-            zip(texts, _read(texts), strict=True)
-        )  # one for each of them, though a thousand messages share it
-        lanes = {lane.value: lane for lane in Lane}
-        return tuple(
-            _view(submission, shared[submission.shared], mine, group, lanes[submission.lane])
-            for group, mine in zip(groups, own, strict=True)
-            for submission in (self.submissions[group[0].submission_id],)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +81,7 @@ class Taken:
     until: float
     at: float = 0.0
     more: bool = False
-    found: Rows = Rows()
+    found: Rows = NONE
 
     def lease(self) -> Lease:
         """As everybody else knows it."""
@@ -215,7 +128,6 @@ def _asked(held: tuple[bool, bool, bool]) -> _Asked:
         view=select(*VIEW)
         .join(messages, messages.c.id == deliveries.c.message_id)
         .where(due, _IS_WAITING, among(deliveries.c.message_id))
-        .order_by(deliveries.c.id)
         .with_for_update(of=deliveries, skip_locked=True),
         number=select(func.count()).select_from(some),
     )
@@ -247,49 +159,12 @@ def _fill(
             break
 
 
-def rows_of(tx: Transaction, rows: Sequence[Viewed], order: Sequence[int]) -> Rows:
-    """Rows of VIEW with their submissions."""
-    numbers = chunks(sorted({row.submission_id for row in rows}))
-    found = (_Shared._make(row) for chunk in numbers for row in tx.rows(_SUBMISSIONS, among=chunk))
-    return Rows(rows, {submission.id: submission for submission in found}, order)
-
-
-def _read(texts: Sequence[str]) -> list[dict[str, Any]]:
-    """JSON objects. All in one, they are read in half the time."""
-    found: list[dict[str, Any]] = json.loads(f"[{','.join(texts)}]")
-    return found
-
-
-def _view(
-    submission: _Shared, shared: dict[str, Any], own: dict[str, Any], rows: Sequence[Viewed], lane: Lane
-) -> LeasedMessage:
-    first = rows[0]
-    if first.secrets is not None:
-        hidden = json.loads(first.secrets)
-        shared, own = with_secrets(shared, hidden, "shared"), with_secrets(own, hidden, "own")
-    return LeasedMessage(
-        first.message_id,
-        message_id(submission.public_id, submission.seed, first.n),
-        submission.public_id,
-        lane,
-        submission.accepted_at if submission.send_at is None else submission.send_at,
-        shared,
-        own,
-        tuple([LeasedDelivery(row.id, row.rcpt, row.attempts, row.expires_at) for row in rows]),
-        submission.template,
-        submission.relay,
-        submission.if_in_doubt,
-        first.sha256,
-        first.build,
-    )
-
-
 def held(tx: Transaction, owner: str) -> list[Lease]:
     """See interfaces.Ledger.held."""
     by_lease: defaultdict[tuple[str, float], list[Viewed]] = defaultdict(list)
     # Not sorted by the database: SQLite would walk through all deliveries in the order of their ids for that.
     for *row, token, until in sorted(tx.rows(_HELD, whose=owner)):
-        by_lease[token, until].append(Viewed._make(row))
+        by_lease[token, until].append(Viewed(*row))
     return [
         Lease(token, until, rows_of(tx, rows, _messages_of(rows)).messages(), tx.now)
         for (token, until), rows in by_lease.items()

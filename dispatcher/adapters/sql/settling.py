@@ -76,7 +76,7 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> in
 def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, _Owned]:
     """Which of these deliveries the token still owns, locked."""
     rows = (row for chunk in chunks(numbers) for row in tx.rows(_OWNED, among=chunk, mine=token))
-    return {row[0]: _Owned._make(row) for row in rows}
+    return {row[0]: _Owned(*row) for row in rows}
 
 
 def _changes(owned: dict[int, _Owned], settlements: Sequence[Settlement]) -> list[_Change]:
@@ -107,7 +107,7 @@ def _values(tx: Transaction, token: str, change: _Change) -> dict[str, Any]:
     said, text = noted(settlement, state)
     return {
         "number": row.id,
-        "state": state.value,
+        "state": str(state),
         "due_at": tx.now + settlement.due_in if state in WAITING else row.due_at,
         "changed_at": tx.now,
         "attempts": row.attempts + (settlement.attempted and not counted),
@@ -119,7 +119,7 @@ def _values(tx: Transaction, token: str, change: _Change) -> dict[str, Any]:
             text=text,
             attempted=settlement.attempted,
             relay=settlement.relay,
-            phase=settlement.phase,
+            phase=settlement.phase and str(settlement.phase),  # a driver is slow with what is not just a text
             code=settlement.code,
             enhanced=settlement.enhanced,
             seconds=settlement.seconds,

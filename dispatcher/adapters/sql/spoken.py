@@ -25,7 +25,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    or_,
+    literal,
 )
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
@@ -135,7 +135,7 @@ def among(column: ColumnElement[Any], name: str = "among") -> ColumnElement[bool
 
 def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
     """The column is one of these, which are always the same."""
-    return or_(*(column == value for value in values))
+    return column.in_([literal(value) for value in values])
 
 
 @compiles(_Among, "sqlite")

@@ -68,7 +68,7 @@ def last(
 ) -> dict[str, Any]:
     """The values of a row's columns for what happened last."""
     return {
-        "last_state": state.value,
+        "last_state": str(state),
         "last_at": at,
         "last_attempted": attempted,
         "last_relay": relay,
