@@ -20,6 +20,8 @@ class Phase(enum.StrEnum):
     DATA = "data"  # the DATA command and the body, up to the final dot
     FINAL = "final"  # after the final dot: silence here leaves the outcome unknown
 
+    __hash__ = str.__hash__  # see State
+
 
 class ReplyClass(enum.StrEnum):
     """Whom a reply is about. Only RECIPIENT, MESSAGE and UNKNOWN bounce; the others defer and spend no attempt."""

@@ -151,16 +151,16 @@ class FileJournal:
                 raise LeaseLost("it is not leased any more")
             if uptime() > held.until:
                 raise LeaseLost("the term of its lease is over")
-            deliveries = tuple(delivery for delivery, _ in message.rcpt_to)
-            sha256 = bytes.fromhex(message.sha256)
-            payload = journal_record.begin(held.token.encode(), message.id, sha256, deliveries, refused)
+            deliveries = tuple([delivery for delivery, _ in message.rcpt_to])
+            payload = journal_record.begin(held.token, message.id, message.sha256, deliveries, refused)
             page = self._room(len(payload) + 2 * journal_record.REPLY_ROOM)
             if held.page is not None:  # begun before, and not sent: the connection turned out to be closed
                 self._forget(message.id, held)
             self._write(page, payload)
-            known = {delivery for delivery, _ in refused}
-            held.page, held.answered = page, False
-            held.unknown = tuple(delivery for delivery in deliveries if delivery not in known)
+            held.page, held.answered, held.unknown = page, False, deliveries
+            if refused:
+                known = {delivery for delivery, _ in refused}
+                held.unknown = tuple([delivery for delivery in deliveries if delivery not in known])
             page.open.add(message.id)
             page.unanswered += 1
 
@@ -170,10 +170,10 @@ class FileJournal:
             held = self._held.get(outcome.message)
             if held is None or held.page is None or held.answered:
                 return
-            result = next((result for delivery, result in outcome.results if delivery in held.unknown), None)
-            if result is None:
+            results = [result for delivery, result in outcome.results if delivery in held.unknown]
+            if not results:
                 return
-            payload = journal_record.reply(outcome.message, time.time(), outcome.seconds, outcome.relay, result)
+            payload = journal_record.reply(outcome.message, time.time(), outcome.seconds, outcome.relay, results[0])
             self._write(held.page, payload)
             held.answered = True
             held.page.unanswered -= 1
@@ -248,8 +248,9 @@ class FileJournal:
 
     def _write(self, page: _Page, payload: bytes) -> None:
         record = journal_record.framed(payload, page.turn)
-        self._map[page.place : page.place + len(record)] = record
-        page.place += len(record)
+        end = page.place + len(record)
+        self._map[page.place : end] = record
+        page.place = end
 
     def _forget(self, message: int, held: _Held) -> None:
         if held.page is not None:

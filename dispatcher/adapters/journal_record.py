@@ -25,11 +25,11 @@ REPLY_ROOM = _HEAD.size + _REPLY.size + _MAX_RELAY + _RESULT.size + 16 + _MAX_TE
 
 
 def begin(
-    token: bytes, message: int, sha256: bytes, deliveries: Sequence[int], refused: Sequence[tuple[int, Result]]
+    token: str, message: int, sha256: str, deliveries: Sequence[int], refused: Sequence[tuple[int, Result]]
 ) -> bytes:
     """The payload of a begin."""
-    head = _BEGIN.pack(_IS_BEGIN, token, message, sha256, len(deliveries), len(refused))
     ids = b"".join(map(_ID.pack, deliveries)) if len(deliveries) > 1 else _ID.pack(deliveries[0])
+    head = _BEGIN.pack(_IS_BEGIN, token.encode(), message, bytes.fromhex(sha256), len(deliveries), len(refused))
     if not refused:
         return head + ids
     return head + ids + b"".join(_ID.pack(delivery) + _result(result) for delivery, result in refused)

@@ -43,7 +43,7 @@ LEDGER = (
     Guard(
         name="ledgers-clock",
         file="dispatcher/adapters/sql/database.py",
-        old="        return float(self.connection.execute(_NOW[self.connection.dialect.name]).scalar_one())\n",
+        old="        return float(self.connection.exec_driver_sql(_NOW[self.dialect]).scalar_one())\n",
         new="        return __import__('time').time()\n",
         test="tests/faults/test_clock.py::test_the_clock_of_a_worker_changes_nothing",
         why="a worker whose clock is wrong sends what is not due, and ends what has time left",
@@ -81,8 +81,8 @@ REDIS = (
     Guard(
         name="leased-once",
         file="dispatcher/adapters/sql/leasing.py",
-        old="_IS_WAITING = deliveries.c.state.in_(sorted(WAITING_STATES))\n",
-        new="_IS_WAITING = deliveries.c.state.in_(sorted({*WAITING_STATES, State.LEASED}))\n",
+        old="_IS_WAITING = one_of(deliveries.c.state, [state.value for state in WAITING_STATES])\n",
+        new="_IS_WAITING = one_of(deliveries.c.state, ['leased', *(state.value for state in WAITING_STATES)])\n",
         test=f"{_BELLS}test_the_same_bell_rings_fifty_times{_SQLITE}",
         why="two bells for a mail send it twice",
     ),

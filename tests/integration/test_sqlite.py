@@ -52,6 +52,19 @@ def test_a_ledger_that_stays_locked_is_unavailable_and_nothing_has_changed(sqlit
     impatient.close()
 
 
+def test_a_bell_for_what_may_not_go_does_not_wait_for_a_writer(sqlite_ledger: InSql) -> None:
+    impatient = SqlLedger(f"{sqlite_ledger.url}?timeout=0.1")
+    numbers = add(impatient, accepted()).message_ids
+    impatient.pause("lane", Lane.TRANSACTIONAL.value, None, "maintenance", ANNA)
+    with another_writer(sqlite_ledger):
+        assert lease(impatient, messages=numbers).messages == ()
+    impatient.resume("lane", Lane.TRANSACTIONAL.value, ANNA)
+    assert [each.id for each in lease(impatient, messages=numbers).messages] == list(numbers)
+    with another_writer(sqlite_ledger):
+        assert lease(impatient, messages=numbers).messages == ()
+    impatient.close()
+
+
 def test_a_writer_waits_for_another(sqlite_ledger: InSql) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool, another_writer(sqlite_ledger) as connection:
         waiting = pool.apply_async(_add, (sqlite_ledger.url,))

@@ -2,45 +2,27 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Dialect,
-    Engine,
-    Insert,
-    Row,
-    Table,
-    Update,
-    bindparam,
-    func,
-    select,
-    text,
-)
+from sqlalchemy import Connection, CursorResult, Engine, Insert, Row, Select, Table, Update, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dispatcher.adapters.sql import engine as engines
 from dispatcher.adapters.sql import trouble
+from dispatcher.adapters.sql.spoken import Statement, at_once, spoken
 
 T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
 
 _NOW = {
-    "sqlite": text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
-    "postgresql": text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"),
-}
-_NAMED: dict[str, Dialect] = {
-    "sqlite": pysqlite.dialect(paramstyle="named"),
-    "postgresql": psycopg.dialect(),  # type: ignore[no-untyped-call]  # names its parameters anyway
+    "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)",
 }
 _OUR_OWN_MISTAKES = (DataError, IntegrityError, ProgrammingError)  # waiting would not help; they must be seen
 _CHUNK = 1000
@@ -52,48 +34,51 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.execute = connection.execute
+        self.dialect = connection.dialect.name
 
     @cached_property
     def now(self) -> float:
         """The database's clock, the same for the whole transaction: seconds since the epoch."""
-        return float(self.connection.execute(_NOW[self.connection.dialect.name]).scalar_one())
+        return float(self.connection.exec_driver_sql(_NOW[self.dialect]).scalar_one())
 
     def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
         """An INSERT that can say ON CONFLICT."""
-        return postgresql.insert(table) if self.connection.dialect.name == "postgresql" else sqlite.insert(table)
+        return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
+
+    def rows(self, statement: Select[*tuple[Any, ...]], **parameters: Any) -> Sequence[tuple[Any, ...]]:
+        """What a SELECT finds that stands in a module, as the driver has it."""
+        result = self._said(statement, parameters)
+        found = result.cursor.fetchall() if result.cursor is not None else ()
+        result.close()
+        return found
+
+    def run(self, statement: Insert | Update, **parameters: Any) -> int:
+        """Execute a statement that stands in a module; how many rows it has changed."""
+        return self._said(statement, parameters).rowcount
 
     def many(self, statement: Insert | Update, rows: Sequence[dict[str, Any]]) -> None:
-        """Execute a statement that stands in a module for every row of parameters, all with the same names.
-
-        The driver is called directly: what SQLAlchemy does for each parameter of each row costs more than the row.
-        """
+        """Execute a statement that stands in a module for every row of parameters, all with the same names."""
         if not rows:
             return
-        words, processes = _spoken(statement, self.connection.dialect.name, tuple(rows[0]))
+        said = spoken(statement, self.dialect, tuple(rows[0]))
         for chunk in chunks(rows):
-            for name, process in processes:
-                for row in chunk:
-                    row[name] = process(row[name])
-            self.connection.exec_driver_sql(words, chunk)
+            given = said.each(chunk)
+            if self.dialect == "postgresql" and isinstance(statement, Update):
+                self.run(at_once(statement, tuple(rows[0])), rows=given)
+            else:
+                self.connection.exec_driver_sql(said.words, given)
+
+    def _said(self, statement: Statement, parameters: dict[str, Any]) -> CursorResult[Any]:
+        said = spoken(statement, self.dialect, tuple(parameters))
+        return self.connection.exec_driver_sql(said.words, said.given(parameters))
 
     def numbers(self, table: Table, count: int) -> Sequence[int]:
         """Ids for so many new rows. Numbered here, rows of several tables can be written without asking back."""
-        if self.connection.dialect.name == "postgresql":
+        if self.dialect == "postgresql":
             sequence = func.nextval(func.pg_get_serial_sequence(table.name, "id"))
             return self.connection.execute(select(sequence).select_from(func.generate_series(1, count))).scalars().all()
         last = self.connection.execute(select(func.max(table.c.id))).scalar() or 0
         return range(last + 1, last + 1 + count)
-
-
-@lru_cache(maxsize=100)
-def _spoken(
-    statement: Insert | Update, name: str, parameters: tuple[str, ...]
-) -> tuple[str, list[tuple[str, Callable[[Any], Any]]]]:
-    """A statement in a database's words, and what is to be done to its parameters before."""
-    dialect = _NAMED[name]
-    compiled = statement.compile(dialect=dialect, column_keys=list(parameters))
-    processes = ((name, bind.type.bind_processor(dialect)) for name, bind in compiled.binds.items())
-    return str(compiled), [(name, process) for name, process in processes if process is not None]
 
 
 class Database:
@@ -119,6 +104,11 @@ class Database:
         options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
         with _in_our_words(engine), engine.connect().execution_options(**options) as connection, connection.begin():
             yield Transaction(connection)
+
+    @property
+    def one_writes(self) -> bool:
+        """Whether who writes keeps everybody else from it."""
+        return self._url.startswith("sqlite")
 
     def close(self) -> None:
         """Close all connections; the next use would open new ones."""
@@ -160,8 +150,3 @@ def chunks(items: Sequence[T], size: int = _CHUNK) -> Iterator[list[T]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
-
-
-def among(column: ColumnElement[int]) -> ColumnElement[bool]:
-    """The column is one of the numbers given as the parameter ``among``: a statement with it is built only once."""
-    return column.in_(bindparam("among", expanding=True))

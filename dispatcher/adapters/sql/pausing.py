@@ -4,17 +4,35 @@ A pause is open while its ``until`` is ahead (or NULL). When the dispatcher's ow
 ``probe_until`` says until when somebody tries the relay, and NULL that a message has come through.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, Double, and_, bindparam, func, or_, select, true, update
 
 from dispatcher.adapters.sql import acting
-from dispatcher.adapters.sql.database import AnyRow, Transaction
+from dispatcher.adapters.sql.database import Transaction
 from dispatcher.adapters.sql.schema import deliveries, pauses, submissions, ticks
+from dispatcher.adapters.sql.spoken import among
 from dispatcher.delivery import Actor
 from dispatcher.ledger import holds, pause_seconds, signature
 from dispatcher.records import Pause
+
+_NOW = bindparam("now", type_=Double)
+_IS_OPEN = or_(pauses.c.until.is_(None), pauses.c.until > _NOW)
+_IS_HALF_OPEN = and_(pauses.c.until <= _NOW, pauses.c.actor.is_(None), pauses.c.probe_until.is_not(None))
+_PAUSE = (
+    pauses.c.kind,
+    pauses.c.name,
+    pauses.c.until,
+    pauses.c.reason,
+    pauses.c.since,
+    pauses.c.actor,
+    pauses.c.probe_until,
+)
+_STANDING = select(*_PAUSE).where(or_(_IS_OPEN, _IS_HALF_OPEN)).order_by(pauses.c.since)
+_OPEN = select(pauses.c.kind, pauses.c.name).where(_IS_OPEN)
+_NUMBERS = select(submissions.c.id).where(among(submissions.c.public_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +45,33 @@ class Brakes:
     submissions: frozenset[int]
     any_relay: bool
 
-    def passed(self) -> tuple[ColumnElement[bool], ...]:
-        """The conditions for a delivery that none of them holds."""
-        found: list[ColumnElement[bool]] = []
-        relay = deliveries.c.relay
-        if self.any_relay:
-            found.append(relay.is_not(None))
-        if self.relays:
-            found.append(or_(relay.is_(None), relay.not_in(self.relays)))
-        if self.submissions:
-            found.append(deliveries.c.submission_id.not_in(self.submissions))
-        return tuple(found)
+    def kinds(self) -> tuple[bool, bool, bool]:
+        """Which of them there are, for ``passed``."""
+        return self.any_relay, bool(self.relays), bool(self.submissions)
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of ``passed``."""
+        held = {"held_relays": sorted(self.relays), "held_submissions": sorted(self.submissions)}
+        return {name: listed for name, listed in held.items() if listed}
+
+
+def passed(any_relay: bool, relays: bool, submissions: bool) -> tuple[ColumnElement[bool], ...]:
+    """The conditions for a delivery that no brake holds, where there are brakes of these kinds."""
+    # Coalesced, so that PostgreSQL does not guess how many there are: it would find next to none for one submission.
+    return (
+        *([deliveries.c.relay.is_not(None)] if any_relay else []),
+        *([func.coalesce(~among(deliveries.c.relay, "held_relays"), true())] if relays else []),
+        *([func.coalesce(~among(deliveries.c.submission_id, "held_submissions"), true())] if submissions else []),
+    )
 
 
 def brakes(tx: Transaction, avoid: Collection[str | None] = ()) -> Brakes:
     """What holds now, and what the caller avoids (see interfaces.Ledger.lease)."""
     found: dict[str, set[str]] = {"lane": set(), "relay": {name for name in avoid if name}, "submission": set()}
-    for kind, name in tx.execute(select(pauses.c.kind, pauses.c.name).where(_is_open(tx))):
+    for kind, name in tx.rows(_OPEN, now=tx.now):
         found.setdefault(kind, set()).add(name)
-    numbers: frozenset[int] = frozenset()
-    if found["submission"]:
-        query = select(submissions.c.id).where(submissions.c.public_id.in_(found["submission"]))
-        numbers = frozenset(tx.execute(query).scalars())
+    paused = sorted(found["submission"])
+    numbers = frozenset(number for (number,) in tx.rows(_NUMBERS, among=paused)) if paused else frozenset[int]()
     return Brakes(frozenset(found["lane"]), frozenset(found["relay"]), numbers, None in avoid)
 
 
@@ -65,7 +88,7 @@ def pause(
         return before
     made = {"until": None if length is None else tx.now + length, "since": tx.now, "reason": reason}
     by = {"actor": signature(actor), "probe_until": None} if actor else {"actor": None, "probe_until": 0.0}
-    row = tx.execute(update(pauses).where(_is(kind, name)).values(**made, **by).returning(pauses)).one()
+    row = tx.execute(update(pauses).where(_is(kind, name)).values(**made, **by).returning(*_PAUSE)).one()
     if actor:
         acting.record(tx, actor, "pause", f"{kind} {name}", reason=reason)
     return _record(row, tx.now)
@@ -73,15 +96,15 @@ def pause(
 
 def probe(tx: Transaction, relay: str, seconds: float) -> bool:
     """See interfaces.Ledger.probe."""
-    free = update(pauses).where(_is("relay", relay), _is_half_open(tx), pauses.c.probe_until <= tx.now)
-    return tx.execute(free.values(probe_until=tx.now + seconds)).rowcount > 0
+    free = update(pauses).where(_is("relay", relay), _IS_HALF_OPEN, pauses.c.probe_until <= _NOW)
+    return tx.execute(free.values(probe_until=tx.now + seconds), {"now": tx.now}).rowcount > 0
 
 
 def resume(tx: Transaction, kind: str, name: str, actor: Actor | None) -> bool:
     """See interfaces.Ledger.resume. An open pause is not lifted by a message that came through before it was made."""
     pausing = update(pauses).where(_is(kind, name))
     if actor is None:
-        return tx.execute(pausing.where(_is_half_open(tx)).values(probe_until=None)).rowcount > 0
+        return tx.execute(pausing.where(_IS_HALF_OPEN).values(probe_until=None), {"now": tx.now}).rowcount > 0
     before = _locked(tx, kind, name)
     if before is None or not (before.half_open or holds(before, tx.now)):
         return False
@@ -101,13 +124,12 @@ def reopen(tx: Transaction, relay: str) -> None:
 
 def standing(tx: Transaction) -> list[Pause]:
     """See interfaces.Ledger.pauses."""
-    query = select(pauses).where(or_(_is_open(tx), _is_half_open(tx))).order_by(pauses.c.since)
-    return [_record(row, tx.now) for row in tx.execute(query)]
+    return [_record(row, tx.now) for row in tx.rows(_STANDING, now=tx.now)]
 
 
 def _locked(tx: Transaction, kind: str, name: str) -> Pause | None:
     """The pause as it stands, over or not; nobody else changes it now. The clock is read when it is locked."""
-    row = tx.execute(select(pauses).where(_is(kind, name)).with_for_update()).one_or_none()
+    row = tx.execute(select(*_PAUSE).where(_is(kind, name)).with_for_update()).one_or_none()
     return _record(row, tx.now) if row else None
 
 
@@ -115,18 +137,13 @@ def _is(kind: str, name: str) -> ColumnElement[bool]:
     return and_(pauses.c.kind == kind, pauses.c.name == name)
 
 
-def _is_open(tx: Transaction) -> ColumnElement[bool]:
-    return or_(pauses.c.until.is_(None), pauses.c.until > tx.now)
-
-
-def _is_half_open(tx: Transaction) -> ColumnElement[bool]:
-    return and_(pauses.c.until <= tx.now, pauses.c.actor.is_(None), pauses.c.probe_until.is_not(None))
-
-
-def _record(row: AnyRow, now: float) -> Pause:
-    found = Pause(row.kind, row.name, row.until, row.reason, row.since, row.actor)
-    own = row.actor is None and row.probe_until is not None
-    return replace(found, half_open=own and not holds(found, now))
+def _record(row: Sequence[Any], now: float) -> Pause:
+    """Of the columns in _PAUSE."""
+    kind, name, until, reason, since, actor, probe_until = row
+    found = Pause(kind, name, until, reason, since, actor)
+    return (
+        replace(found, half_open=True) if actor is None and probe_until is not None and not holds(found, now) else found
+    )
 
 
 def tick(tx: Transaction, name: str, every: float) -> bool:

@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, func, select, text
 from dispatcher import ids
 from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
-from dispatcher.adapters.sql.leasing import VIEW, rows_of
 from dispatcher.adapters.sql.schema import WAITING, deliveries, messages, rejects, submissions
 from dispatcher.adapters.sql.selecting import conditions, meant
+from dispatcher.adapters.sql.viewing import VIEW, Viewed, rows_of
 from dispatcher.delivery import Lane, Lease, Selector, State
 from dispatcher.records import DeliveryRecord, SubmissionRecord, Totals
 
@@ -142,5 +142,6 @@ def message(tx: Transaction, delivery: str) -> Lease:
     found = meant(tx, (delivery,))
     number = tx.execute(select(func.min(deliveries.c.message_id)).where(found.condition())).scalar_one()
     query = select(*VIEW).join(messages, messages.c.id == deliveries.c.message_id)
-    rows = tx.execute(query.where(deliveries.c.message_id == number).order_by(deliveries.c.id)).all()
+    found_rows = tx.execute(query.where(deliveries.c.message_id == number).order_by(deliveries.c.id))
+    rows = [Viewed(*row) for row in found_rows]
     return Lease("", 0.0, rows_of(tx, rows, [number]).messages())

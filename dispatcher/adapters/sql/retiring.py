@@ -22,9 +22,10 @@ from sqlalchemy import (
 )
 
 from dispatcher.adapters.sql import using
-from dispatcher.adapters.sql.database import AnyRow, Database, Transaction, among, chunks
+from dispatcher.adapters.sql.database import AnyRow, Database, Transaction, chunks
 from dispatcher.adapters.sql.schema import acts, deliveries, keys, messages, pauses, rejects, submissions
 from dispatcher.adapters.sql.selecting import holds
+from dispatcher.adapters.sql.spoken import among
 from dispatcher.delivery import LIVE, SETTLED
 from dispatcher.ledger import ACT_SECONDS
 from dispatcher.records import Retired

@@ -1,17 +1,18 @@
 """What became of leased deliveries: compare-and-set on the lease's token, many at a time."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, null, select, update
 
 from dispatcher.adapters.sql import timeline
-from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
+from dispatcher.adapters.sql.database import Transaction, chunks
 from dispatcher.adapters.sql.schema import deliveries, messages
+from dispatcher.adapters.sql.spoken import among
 from dispatcher.delivery import SETTLED, WAITING, Settlement, State
 from dispatcher.ledger import crashed_with, keeps_token, noted, replaces, settled_as
 
-_SETTLE = update(deliveries).where(deliveries.c.id == bindparam("number"))
+_SETTLE = update(deliveries).where(deliveries.c.id == bindparam("number")).values(lease_until=null(), owner=null())
 _BUILT = update(messages).where(messages.c.id == bindparam("number"), messages.c.sha256.is_(None))
 _OWNED = (
     select(
@@ -33,65 +34,92 @@ _OWNED = (
     .order_by(deliveries.c.id)
     .with_for_update(of=deliveries)
 )
+_STATES = {state.value: state for state in State}
+
+
+class _Owned(NamedTuple):
+    """A row of _OWNED."""
+
+    id: int
+    message_id: int
+    state: str
+    due_at: float
+    attempts: int
+    crashes: int
+    last_state: str | None
+    last_attempted: bool | None
+    text: str | None
+    actor: str | None
+    sha256: str | None
+    secretive: bool
+
+
+class _Change(NamedTuple):
+    """What a settlement makes of a row: the next state, and how often its worker ended with it."""
+
+    row: _Owned
+    settlement: Settlement
+    state: State
+    crashes: int
 
 
 def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> int:
     """See interfaces.Ledger.settle."""
-    owned = _owned(tx, token, [settlement.delivery for settlement in settlements])
-    pairs: list[tuple[AnyRow, Settlement, State]] = []
+    changes = _changes(_owned(tx, token, [settlement.delivery for settlement in settlements]), settlements)
+    timeline.make_room(tx, [change.row.id for change in changes if _makes_history(change)])
+    tx.many(_SETTLE, [_values(tx, token, change) for change in changes])
+    tx.many(_BUILT, _built(changes))
+    timeline.wipe(tx, {change.row.message_id for change in changes if change.row.secretive and change.state in SETTLED})
+    return len(changes)
+
+
+def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, _Owned]:
+    """Which of these deliveries the token still owns, locked."""
+    rows = (row for chunk in chunks(numbers) for row in tx.rows(_OWNED, among=chunk, mine=token))
+    return {row[0]: _Owned(*row) for row in rows}
+
+
+def _changes(owned: dict[int, _Owned], settlements: Sequence[Settlement]) -> list[_Change]:
+    changes = []
     for settlement in settlements:
         row = owned.pop(settlement.delivery, None)  # the first word on a delivery counts
-        state = _led_to(row, settlement) if row else None
-        if row is not None and state is not None:
-            pairs.append((row, settlement, state))
-    timeline.make_room(tx, [row for row, settled, _ in pairs if not _replaced(row, settled)])
-    tx.many(_SETTLE, [_values(tx, token, *pair) for pair in pairs])
-    tx.many(_BUILT, _built(pairs))
-    timeline.wipe(tx, {row.message_id for row, _, state in pairs if row.secretive and state in SETTLED})
-    return len(pairs)
+        if row is None:
+            continue
+        current = _STATES[row.state]
+        crashes = crashed_with(current, row.crashes, settlement)
+        state = settled_as(current, settlement, crashes)
+        if state is not None:
+            changes.append(_Change(row, settlement, state, crashes))
+    return changes
 
 
-def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, AnyRow]:
-    """Which of these deliveries the token still owns, locked."""
-    found: dict[int, AnyRow] = {}
-    for chunk in chunks(numbers):
-        found |= {row.id: row for row in tx.execute(_OWNED, {"among": chunk, "mine": token}).all()}
-    return found
+def _makes_history(change: _Change) -> bool:
+    row = change.row
+    return row.last_state is not None and not replaces(
+        change.settlement, row.last_state, row.last_attempted, row.actor, row.text
+    )
 
 
-def _led_to(row: AnyRow, settlement: Settlement) -> State | None:
-    return settled_as(State(row.state), settlement, _crashes(row, settlement))
-
-
-def _crashes(row: AnyRow, settlement: Settlement) -> int:
-    return crashed_with(State(row.state), row.crashes, settlement)
-
-
-def _replaced(row: AnyRow, settlement: Settlement) -> bool:
-    return replaces(settlement, row.last_state, row.last_attempted, row.actor, row.text)
-
-
-def _values(tx: Transaction, token: str, row: AnyRow, settlement: Settlement, state: State) -> dict[str, Any]:
+def _values(tx: Transaction, token: str, change: _Change) -> dict[str, Any]:
+    row, settlement, state, crashes = change
     # An attempt that left the delivery in doubt was counted then; the late reply belongs to the same one.
     counted = row.state != State.LEASED and row.last_state == State.IN_DOUBT and row.last_attempted
     said, text = noted(settlement, state)
     return {
         "number": row.id,
-        "state": state.value,
+        "state": str(state),
         "due_at": tx.now + settlement.due_in if state in WAITING else row.due_at,
         "changed_at": tx.now,
         "attempts": row.attempts + (settlement.attempted and not counted),
-        "crashes": _crashes(row, settlement),
+        "crashes": crashes,
         "token": token if keeps_token(settlement, state) else None,
-        "lease_until": None,
-        "owner": None,
         **timeline.last(
             said,
             tx.now if settlement.at is None else settlement.at,
             text=text,
             attempted=settlement.attempted,
             relay=settlement.relay,
-            phase=settlement.phase,
+            phase=settlement.phase and str(settlement.phase),  # a driver is slow with what is not just a text
             code=settlement.code,
             enhanced=settlement.enhanced,
             seconds=settlement.seconds,
@@ -99,12 +127,12 @@ def _values(tx: Transaction, token: str, row: AnyRow, settlement: Settlement, st
     }
 
 
-def _built(pairs: list[tuple[AnyRow, Settlement, State]]) -> list[dict[str, Any]]:
+def _built(changes: Sequence[_Change]) -> list[dict[str, Any]]:
     """What the messages were sent as, once for each that has no record of it yet."""
     return list(
         {
             row.message_id: {"number": row.message_id, "sha256": settled.sha256, "build": settled.build}
-            for row, settled, _ in pairs
+            for row, settled, *_ in changes
             if row.sha256 is None and settled.sha256 is not None
         }.values()
     )

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import insert, select, update
 
-from dispatcher.adapters.sql.database import AnyRow, Transaction, among, chunks
+from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.schema import attempts, deliveries, messages
 from dispatcher.adapters.sql.selecting import wiped
+from dispatcher.adapters.sql.spoken import among, one_of
 from dispatcher.delivery import LIVE, SETTLED, State
 from dispatcher.ledger import WIPED
 from dispatcher.records import AttemptRecord
@@ -28,7 +29,28 @@ _LAST = {
 }
 LAST_COLUMNS = tuple(_LAST.values())
 _STANDING = select(deliveries.c.id, *LAST_COLUMNS).where(among(deliveries.c.id)).order_by(deliveries.c.id)
+_SECRETIVE = (
+    select(messages.c.id)
+    .where(among(messages.c.id), messages.c.secrets.is_not(None), ~wiped())
+    .order_by(messages.c.id)
+    .with_for_update()
+)
+_STILL_LIVE = select(deliveries.c.message_id).where(
+    among(deliveries.c.message_id), one_of(deliveries.c.state, [state.value for state in LIVE])
+)
+_WIPE = update(messages).where(among(messages.c.id)).values(secrets=WIPED)
 _MAKE_ROOM = insert(attempts).from_select([attempts.c.delivery_id, *_LAST], _STANDING)
+
+
+class Standing(Protocol):
+    """What must be known of a delivery to change it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def message_id(self) -> int: ...
+    @property
+    def last_state(self) -> str | None: ...
 
 
 def last(
@@ -46,7 +68,7 @@ def last(
 ) -> dict[str, Any]:
     """The values of a row's columns for what happened last."""
     return {
-        "last_state": state.value,
+        "last_state": str(state),
         "last_at": at,
         "last_attempted": attempted,
         "last_relay": relay,
@@ -59,16 +81,15 @@ def last(
     }
 
 
-def make_room(tx: Transaction, rows: Sequence[AnyRow]) -> None:
-    """Move what stands in these rows to the attempts table. Rows: ``id``, ``last_state``; locked by the caller."""
-    filled = [row.id for row in rows if row.last_state is not None]
-    for chunk in chunks(filled):
-        tx.execute(_MAKE_ROOM, {"among": chunk})
+def make_room(tx: Transaction, numbers: Sequence[int]) -> None:
+    """Move what stands in the rows of these deliveries to the attempts table; they are locked by the caller."""
+    for chunk in chunks(numbers):
+        tx.run(_MAKE_ROOM, among=chunk)
 
 
-def change(tx: Transaction, rows: Sequence[AnyRow], state: State, event: dict[str, Any], **values: Any) -> None:
-    """Give all these rows one new state, and note what happened. Rows: ``id``, ``message_id``, ``last_state``."""
-    make_room(tx, rows)
+def change(tx: Transaction, rows: Sequence[Standing], state: State, event: dict[str, Any], **values: Any) -> None:
+    """Give all these rows one new state, and note what happened."""
+    make_room(tx, [row.id for row in rows if row.last_state is not None])
     changed = {"token": None, "lease_until": None, "owner": None, **event, **values}
     for chunk in chunks([row.id for row in rows]):
         tx.execute(
@@ -85,19 +106,11 @@ def wipe(tx: Transaction, message_ids: set[int]) -> None:
     time the second sees the first.
     """
     for chunk in chunks(sorted(message_ids)):
-        secretive = tx.execute(
-            select(messages.c.id)
-            .where(messages.c.id.in_(chunk), messages.c.secrets.is_not(None), ~wiped())
-            .order_by(messages.c.id)
-            .with_for_update()
-        ).scalars().all()  # fmt: skip
+        secretive = {number for (number,) in tx.rows(_SECRETIVE, among=chunk)}
         if not secretive:
             continue
-        live = select(deliveries.c.message_id).where(
-            deliveries.c.message_id.in_(secretive), deliveries.c.state.in_([state.value for state in LIVE])
-        )
-        over = set(secretive) - set(tx.execute(live).scalars())
-        tx.execute(update(messages).where(messages.c.id.in_(over)).values(secrets=WIPED))
+        over = secretive - {number for (number,) in tx.rows(_STILL_LIVE, among=sorted(secretive))}
+        tx.run(_WIPE, among=sorted(over))
 
 
 def histories(tx: Transaction, rows: Sequence[AnyRow]) -> dict[int, tuple[AttemptRecord, ...]]:
