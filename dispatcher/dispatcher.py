@@ -22,6 +22,7 @@ from dispatcher.delivery import Lane, Selector
 from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.events import unfailing
 from dispatcher.handed import Handed
+from dispatcher.head import Context
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journals, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
 from dispatcher.policy import UPKEEP_SECONDS, Policy
@@ -202,9 +203,9 @@ class Dispatcher:
         self._ring(checked, answers)
         return answers
 
-    def _context(self) -> intake.Context:
+    def _context(self) -> Context:
         """For submissions that are accepted together: a template's files are looked at once."""
-        return intake.Context(
+        return Context(
             now=self.clock.time(),
             template=cache(self._publish),
             store=self._attach,
@@ -217,7 +218,7 @@ class Dispatcher:
         )
 
     def _check(
-        self, submission: Submission | Mapping[str, Any], context: intake.Context, producer: str, key: str | None
+        self, submission: Submission | Mapping[str, Any], context: Context, producer: str, key: str | None
     ) -> Accepted | SubmissionError:
         document = submission.document() if isinstance(submission, Submission) else submission
         try:

@@ -199,4 +199,6 @@ def signature(actor: Actor) -> str:
 
 def storable(text: str) -> str:
     """The text as every database can keep it: NUL and lone surrogates are spelled out."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
