@@ -52,6 +52,15 @@ def parse(text: str, field: str) -> Address:
     return Address(local, domain, display)
 
 
+def mailbox(text: str, field: str) -> tuple[str, str]:
+    """One mailbox as it stands in RCPT and as it stands in a header. Raises InvalidAddress."""
+    if len(text) <= MAX_SPEC and (found := _PLAIN.fullmatch(text)):  # as in `parse`: both are what it says already
+        spec = f"{found[1]}@{found[2].lower()}"
+        return spec, spec
+    address = parse(text, field)
+    return address.spec, str(address)
+
+
 @lru_cache(maxsize=256)
 def parse_sender(text: str, field: str) -> Address:
     """As ``parse``, for addresses that come again with every mail: senders are few."""

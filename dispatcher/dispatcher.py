@@ -17,18 +17,20 @@ from types import TracebackType
 from typing import Any, Self
 
 from dispatcher import intake
+from dispatcher.bells import Bells
 from dispatcher.compose import Sources, fingerprint
 from dispatcher.delivery import Lane, Selector
 from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.events import unfailing
 from dispatcher.handed import Handed
+from dispatcher.head import Context
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journals, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
 from dispatcher.policy import UPKEEP_SECONDS, Policy
 from dispatcher.render import Template, compiled
 from dispatcher.replay import Replay
 from dispatcher.settler import Settler
-from dispatcher.sweeper import WATERMARK, Sweeper
+from dispatcher.sweeper import Sweeper
 from dispatcher.template import TemplateVersion
 from dispatcher.throttle import Throttle
 from dispatcher.upkeep import Removed, Upkeep
@@ -92,6 +94,7 @@ class Dispatcher:
         self._publications: tuple[float, dict[str, str]] = (-_PUBLISHED_SECONDS, {})
         self._journal = journal = journals.open(fingerprint())
         self._replay = Replay(ledger, journals, journal, self.policy.retry, self.clock, sink)
+        self._bells = Bells(ledger, queue, self.clock, self.policy.batch_size)
         self._sweeper = Sweeper(ledger, queue, limiter, self._refresh, self._replay, self.policy, self.clock)
         self.settler = Settler(
             ledger, journal, self.clock,
@@ -199,12 +202,12 @@ class Dispatcher:
         good = [item for item in checked if isinstance(item, Accepted)]
         committed = iter(self.ledger.add(good) if good else ())
         answers: list[Answer] = [item if isinstance(item, SubmissionError) else next(committed) for item in checked]
-        self._ring(checked, answers)
+        self._bells.ring(checked, answers)
         return answers
 
-    def _context(self) -> intake.Context:
+    def _context(self) -> Context:
         """For submissions that are accepted together: a template's files are looked at once."""
-        return intake.Context(
+        return Context(
             now=self.clock.time(),
             template=cache(self._publish),
             store=self._attach,
@@ -217,7 +220,7 @@ class Dispatcher:
         )
 
     def _check(
-        self, submission: Submission | Mapping[str, Any], context: intake.Context, producer: str, key: str | None
+        self, submission: Submission | Mapping[str, Any], context: Context, producer: str, key: str | None
     ) -> Accepted | SubmissionError:
         document = submission.document() if isinstance(submission, Submission) else submission
         try:
@@ -235,28 +238,6 @@ class Dispatcher:
             mine = Selector(key=accepted.key, producer=accepted.producer, limit=1)
             if accepted.key is None or next(self.ledger.find(mine), None) is None:
                 raise
-
-    def _ring(self, checked: Sequence[Accepted | SubmissionError], answers: Sequence[Answer]) -> None:
-        now = self.clock.time()
-        bells: dict[Lane, list[int]] = {}
-        labels: dict[Lane, str] = {}
-        for accepted, answer in zip(checked, answers, strict=True):
-            if isinstance(answer, SubmissionError) or not isinstance(accepted, Accepted) or answer.duplicate:
-                continue
-            if (accepted.send_at or 0) <= now:
-                lane = Lane(accepted.lane)
-                bells.setdefault(lane, []).extend(answer.message_ids)
-                labels[lane] = ", ".join(accepted.tags) or accepted.template_name or ""
-        for lane, messages in bells.items():
-            self._ring_lane(lane, messages, labels[lane])
-
-    def _ring_lane(self, lane: Lane, messages: Sequence[int], label: str) -> None:
-        """One bell for each batch, as long as the lane is under its watermark; the sweep rings for the rest."""
-        size = self.policy.batch_size
-        room = WATERMARK - (self.queue.depth(lane) or 0)
-        for start in range(0, min(len(messages), max(room, 0) * size), size):
-            if not self.queue.ring(lane, messages[start : start + size], label):
-                return
 
     # -- delivering
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.errors import SubmissionError
+from dispatcher.written import encode
 
 MAX_KEY = 256
 MAX_TAGS, MAX_TAG = 32, 64
@@ -31,42 +32,61 @@ _TEXTS = ("to", "cc", "bcc", "reply_to", "tags")
 _OBJECTS = ("data", "headers", "metadata")
 _LISTS = ("attachments", "recipients")
 FIELDS = frozenset((*_TEXT, *_TEXTS, *_OBJECTS, *_LISTS))
+_USUAL = {**dict.fromkeys(_OBJECTS, dict), **dict.fromkeys((*_TEXTS, *_LISTS), list)}  # the others are texts
 RECIPIENT_FIELDS = frozenset(("to", "locale", "data", "metadata", "headers", "attachments"))
 ATTACHMENT_FIELDS = frozenset(("path", "content", "blob", "filename", "content_type", "content_id", "version"))
 
 
 def check_shape(document: Mapping[str, Any], known: frozenset[str], at: str) -> None:
-    if unknown := [name for name in document if name not in known]:
-        raise SubmissionError(f"{at}{unknown[0]}", f"unknown field; known are {', '.join(sorted(known))}")
+    if not known.issuperset(document):
+        unknown = next(name for name in document if name not in known)
+        raise SubmissionError(f"{at}{unknown}", f"unknown field; known are {', '.join(sorted(known))}")
     for name, value in document.items():
-        if name in _OBJECTS:
-            require(value, Mapping, f"{at}{name}", "an object")
-        elif name in _LISTS or (name in _TEXTS and not at):
-            require(value, (list, tuple), f"{at}{name}", "a list")
-        else:
-            require(value, str, f"{at}{name}", "a string")
-    for name in _TEXTS:
-        if not at:
-            for n, value in enumerate(document.get(name, ())):
-                require(value, str, f"{name}[{n}]", "a string")
+        if at or type(value) is not _USUAL.get(name, str):
+            _check_kind(name, value, at)
+        if name in _TEXTS and not at:
+            for n, text in enumerate(value):
+                if not isinstance(text, str):
+                    require(text, str, f"{name}[{n}]", "a string")
 
 
-def check_json(document: Mapping[str, Any]) -> None:
+def _check_kind(name: str, value: Any, at: str) -> None:
+    if name in _OBJECTS:
+        require(value, Mapping, f"{at}{name}", "an object")
+    elif name in _LISTS or (name in _TEXTS and not at):
+        require(value, (list, tuple), f"{at}{name}", "a list")
+    else:
+        require(value, str, f"{at}{name}", "a string")
+
+
+def check_json(document: Mapping[str, Any]) -> str:
+    """Every value must be JSON that a ledger can keep. The one of ``data`` as it is written there."""
+    data = "{}"
+    for name, value in document.items():
+        if name == "data":
+            data = _written(name, value)
+        elif not _is_plain(value):
+            _written(name, value)
+    return data
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is ASCII text, or texts: most fields are, and need no encoder to be JSON."""
+    if isinstance(value, str):
+        return value.isascii()
+    return isinstance(value, list) and all(isinstance(text, str) and text.isascii() for text in value)
+
+
+def _written(name: str, value: Any) -> str:
     try:
-        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
-    except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
-        for name, value in document.items():  # only now, since it is rare: which one is it?
-            _check_value(name, value)
-        raise
-
-
-def _check_value(name: str, value: Any) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        text = encode(value)
+        if "\\ud" in text:  # the escape of a surrogate, which may lack its other half; or somebody's backslash
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise SubmissionError(name, "is not UTF-8: it holds half of a surrogate pair") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SubmissionError(name, f"cannot be written as JSON: {error}") from None
+    return text
 
 
 def require(value: Any, kind: type | tuple[type, ...], at: str, what: str) -> None:
@@ -87,6 +107,8 @@ def choice(document: Mapping[str, Any], name: str, choices: tuple[str, ...], def
 
 
 def times(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    if "send_at" not in document and "expires_at" not in document:
+        return None, None
     send_at, expires_at = (instant(document, name) for name in ("send_at", "expires_at"))
     if send_at is not None and expires_at is not None and expires_at <= send_at:
         raise SubmissionError("expires_at", "is not after send_at")
@@ -120,7 +142,9 @@ def key_of(key: str | None) -> str | None:
 
 
 def tags_of(document: Mapping[str, Any]) -> tuple[str, ...]:
-    tags = tuple(dict.fromkeys(document.get("tags", ())))
+    if "tags" not in document:
+        return ()
+    tags = tuple(dict.fromkeys(document["tags"]))
     if len(tags) > MAX_TAGS:
         raise SubmissionError("tags", f"more than {MAX_TAGS}")
     for n, tag in enumerate(tags):

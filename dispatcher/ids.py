@@ -10,10 +10,12 @@ All are lower-case base32 (RFC 4648 section 6), safe in a Message-ID (RFC 5322) 
 import hashlib
 import re
 import secrets
+import struct
 from dataclasses import dataclass
 
 _DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]  # the library's base32 is the slowest of all steps
+_LETTERS = (_DIGITS * 8).encode()  # the digit that five bits of a random byte make
 _SUBMISSION_LENGTH = 16
 _REFERENCE = re.compile(
     r"<?(?P<submission>[a-z2-7]{16})(?:-(?P<n>[1-9][0-9]{0,9})-(?P<tag>[a-z2-7]{6})(?:\.(?P<k>[1-9][0-9]{0,6}))?)?(?:@[^\s<>@]+)?>?"
@@ -36,14 +38,15 @@ class Reference:
         return secrets.compare_digest(self.tag, _tag(seed, self.n))
 
 
-def new_submission() -> str:
-    """A public id that was never given before."""
-    return _base32(secrets.randbits(5 * _SUBMISSION_LENGTH), _SUBMISSION_LENGTH)
+def new_submissions(count: int) -> list[tuple[str, int]]:
+    """For so many submissions, public ids that were never given before, and seeds that their tags follow from.
 
-
-def new_seed() -> int:
-    """What a submission's tags follow from: 63 random bits, so that it fits a signed SQL integer."""
-    return secrets.randbits(63)
+    A seed has 63 random bits, so that it fits a signed SQL integer.
+    """
+    letters = secrets.token_bytes(_SUBMISSION_LENGTH * count).translate(_LETTERS).decode("ascii")
+    seeds = struct.unpack(f"{count}Q", secrets.token_bytes(8 * count))
+    starts = range(0, len(letters), _SUBMISSION_LENGTH)
+    return [(letters[at : at + _SUBMISSION_LENGTH], seed >> 1) for at, seed in zip(starts, seeds, strict=True)]
 
 
 def message_id(submission: str, seed: int, n: int) -> str:

@@ -229,7 +229,7 @@ class Receipt:
     state: str
     duplicate: bool = False
     suppressed: int = 0
-    recipients: tuple[ReceiptRecipient, ...] = ()
+    recipients: Sequence[ReceiptRecipient] = ()
     message_ids: tuple[int, ...] = field(default=(), repr=False)
 
     def document(self) -> dict[str, Any]:

@@ -5,11 +5,9 @@ Why each setting is as it is: ``docs/decisions/0002-celery-on-redis.md``.
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from celery import Celery
-from kombu import Queue as CeleryQueue
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -17,6 +15,9 @@ from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.redis_fault import sentinel_options, tls_options
 from dispatcher.broker import BrokerAddress
 from dispatcher.delivery import Lane
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 INTAKE, CONTROL = "mail.intake", "mail.control"
 QUEUES = (Lane.TRANSACTIONAL.queue, Lane.BULK.queue, INTAKE, CONTROL)
@@ -26,6 +27,8 @@ _SILENT_SECONDS = 5.0
 
 def configuration(broker: BrokerAddress) -> dict[str, Any]:
     """Celery's settings, for every process that talks to the broker."""
+    from kombu import Queue as CeleryQueue  # noqa: PLC0415 - as below
+
     return {
         "broker_url": celery_url(broker),
         "broker_use_ssl": tls_options(broker) if broker.tls else None,  # without it, kombu's TLS verifies nothing
@@ -123,8 +126,10 @@ class Doorbell:
     def _be_silent(self) -> None:
         self._silent_until = time.monotonic() + _SILENT_SECONDS
 
-    def _producer(self, broker: Broker) -> Celery:
+    def _producer(self, broker: Broker) -> "Celery":
         if self._app is None:
+            from celery import Celery  # noqa: PLC0415 - a tenth of the start of a command that rings nobody
+
             self._app = Celery("dispatcher", set_as_current=False)
             self._app.conf.update(configuration(broker.address))
             # kombu's own patience with a server that refuses is 6 s, whatever `retry` says.

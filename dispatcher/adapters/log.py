@@ -6,10 +6,8 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
-
-import structlog
 
 from dispatcher.delivery import State
 from dispatcher.events import (
@@ -31,6 +29,8 @@ _STATUS = {State.QUEUED: "requeued", State.IN_DOUBT: "in-doubt"}
 
 def configure(form: str) -> None:
     """Send structlog and the standard library's loggers (Celery's too) to stderr in one form, ``text`` or ``json``."""
+    import structlog  # noqa: PLC0415 - as below
+
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -91,9 +91,14 @@ class LogSink:
 
     def __init__(self, form: str, addresses: str) -> None:
         self._json, self._masked = form == "json", addresses == "masked"
-        self._log = structlog.stdlib.get_logger("dispatcher")
         self._lines: deque[str] = deque()  # threads may share it
         self._written = 0.0
+
+    @cached_property
+    def _log(self) -> Any:
+        import structlog  # noqa: PLC0415 - a tenth of the start of a command that has nothing to log
+
+        return structlog.stdlib.get_logger("dispatcher")
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, DeliveryTried):

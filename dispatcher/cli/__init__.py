@@ -1,5 +1,6 @@
 """The command line: ``dispatcher --help``. One module for each command or group; the exit codes are in ``exits``."""
 
+import gc
 import sys
 from typing import Annotated
 
@@ -28,6 +29,7 @@ from dispatcher.cli import (
 from dispatcher.cli.exits import INTERRUPTED, told
 from dispatcher.errors import DispatcherError
 
+_COLLECT = 50_000, 20, 100  # a third of a command's start goes into looking for garbage among what is imported
 app = typer.Typer(
     name="dispatcher",
     help="A durable mail dispatcher: accepts mail into a ledger, sends it through your relays, answers for every "
@@ -76,6 +78,7 @@ def _root(
 
 def main() -> None:
     """Run a command. What is wrong with the input or the surroundings is one line on stderr; a bug has a traceback."""
+    gc.set_threshold(*_COLLECT)
     try:
         app()
     except DispatcherError as error:

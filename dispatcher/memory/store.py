@@ -41,7 +41,8 @@ class Store:
     def insert(self, accepted: Accepted, now: float) -> SubmissionRow:
         """Rows for a new submission."""
         count = sum(len(message.deliveries) for message in accepted.messages)
-        submission = SubmissionRow(ids.new_submission(), ids.new_seed(), accepted, now, _copy(accepted.shared), count)
+        ((public_id, seed),) = ids.new_submissions(1)
+        submission = SubmissionRow(public_id, seed, accepted, now, _copy(accepted.shared), count)
         self.submissions[submission.public_id] = submission
         due = now if accepted.send_at is None else accepted.send_at
         expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at

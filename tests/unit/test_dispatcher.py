@@ -3,13 +3,14 @@
 import pytest
 
 from dispatcher.delivery import Actor, Lane, Selector, State
-from dispatcher.errors import ConnectFailed, IdempotencyConflict, SubmissionError
+from dispatcher.errors import ConnectFailed, IdempotencyConflict, LedgerUnavailable, SubmissionError
 from dispatcher.events import DeliveryTried, RelayPaused
 from dispatcher.mail import Receipt, Submission
+from dispatcher.records import Pause
 from dispatcher.reply import NoReply, Phase, Reply
 from dispatcher.sweeper import WATERMARK
 from dispatcher.testing import MemoryTransport
-from tests.stage import FILES, MAIL, Stage
+from tests.stage import ANNA, FILES, MAIL, Stage
 
 
 def test_what_is_accepted_rings_its_lane_and_is_sent() -> None:
@@ -77,6 +78,31 @@ def test_bells_stop_at_the_watermark_and_the_backlog_stays_in_the_ledger() -> No
     assert len(stage.bells.rung) == WATERMARK
     list(stage.dispatcher.submit_many([MAIL] * 10))
     assert len(stage.bells.rung) == WATERMARK
+
+
+def test_nobody_is_woken_for_a_lane_that_is_paused() -> None:
+    """Each bell would have a worker look for mail that it may not take, beside those who put it there."""
+    stage = Stage()
+    stage.ledger.pause("lane", "transactional", None, "wrong price", ANNA)
+    stage.submit()
+    assert stage.bells.rung == []
+    stage.submit(lane="bulk")
+    assert [lane for lane, _, _ in stage.bells.rung] == [Lane.BULK]
+    stage.ledger.resume("lane", "transactional", ANNA)
+    stage.clock.now += 1.0
+    stage.submit()
+    assert len(stage.bells.rung) == 2
+
+
+def test_what_is_accepted_is_answered_though_the_ledger_goes_away_before_the_bell() -> None:
+    stage = Stage()
+
+    def away() -> list[Pause]:
+        raise LedgerUnavailable("away")
+
+    stage.ledger.pauses = away  # type: ignore[method-assign]  # between the commit and the bell
+    assert stage.submit().accepted == 1
+    assert len(stage.bells.rung) == 1
 
 
 def test_mails_that_come_one_by_one_stop_at_the_watermark_too() -> None:

@@ -1,6 +1,7 @@
 """From a producer's JSON to an accepted submission: what is taken, and how each fault is named."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 
 from dispatcher import intake
 from dispatcher.errors import InvalidAddress, MessageTooLarge, MissingData, SubmissionError, UnknownTemplate
+from dispatcher.head import Context
 from dispatcher.mail import Accepted, Attachment, Recipient, Submission
 from dispatcher.render import Template
 from dispatcher.template import TemplateVersion
+from dispatcher.written import Written, encode
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
 META = """
@@ -45,7 +48,7 @@ def store(given: Mapping[str, Any], at: str) -> dict[str, Any]:
     return stored | ({"version": given["version"]} if "version" in given else {})
 
 
-CONTEXT = intake.Context(
+CONTEXT = Context(
     now=NOW,
     template=find,
     store=store,
@@ -153,6 +156,10 @@ def test_the_python_values_and_the_json_are_the_same_submission() -> None:
         ({"attachments": [{"content": "x", "colour": "red"}]}, "attachments[0].colour", "unknown field"),
         ({"recipients": [{"to": "b@example.com"}]}, "to", "not both"),
         ({"data": {"name": "\ud800"}}, "data", "surrogate"),
+        ({"data": {"name": "x", "\udfff": 1}}, "data", "surrogate"),
+        ({"tags": ["\ud800"]}, "tags", "surrogate"),
+        ({"template": "\ud800"}, "template", "surrogate"),
+        ({"data": {"name": object()}}, "data", "cannot be written as JSON"),
         ({"metadata": {"x": float("nan")}}, "metadata", "JSON"),
     ],
 )
@@ -209,6 +216,56 @@ def test_fingerprints_see_content_and_not_its_spelling() -> None:
     assert prints(cc=None) == same
     different = prints(data={"name": "Bob"})
     assert {name for name in same if same[name] != different[name]} == {"data"}
+
+
+def test_fingerprints_are_the_ones_that_ledgers_keep_since_1_0() -> None:
+    """A producer may repeat with this version what it submitted to an earlier one."""
+    prints = accept(
+        cc=['"李雷" <li@example.com>'],
+        bcc=["z@example.com", "Y@example.com"],
+        data={"name": "Zoë \0 \U0001f600", "b": [1, 2.5, None, True], "a": {"z": 1, "y": "\\ud800"}},
+        attachments=[{"content": "aGk="}],
+        mail_from="b+{id}@example.com",
+        idempotency_key="k",
+    ).fingerprints
+    assert prints == {
+        "attachments": "ca258dc8040de4374c",
+        "bcc": "b8b2b583d286fc6bcf",
+        "cc": "d6f39b5096dc6ba998",
+        "data": "4db8edacff2fb603a4",
+        "from": "5a2a0df4bb8a6d3084",
+        "mail_from": "3825b83ada0993d029",
+        "template": "ae1c2e69aceb65d8a0",
+        "to": "d508068dad47044ec3",
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"to": ['"李 \\"雷\\"" <li@example.com>'], "cc": ["a@example.com"], "bcc": ["b@example.com"]},
+        {"data": {"name": "\0 é \U0001f600 \\ud800", "n": [1, {"x": None}]}},
+        {"data": {"name": "Ada", "link": "https://secret"}},
+        {"locale": "en", "mail_from": ""},
+    ],
+)
+def test_what_is_written_on_the_way_is_what_is_meant(changes: dict[str, Any]) -> None:
+    """The row of a ledger is made of this text, not of the values; secrets stand elsewhere."""
+    accepted = accept(**changes)
+    for content in (accepted.shared, accepted.messages[0].own):
+        assert isinstance(content, Written)
+        assert content.text == encode(dict(content))
+
+
+def test_submissions_that_begin_alike_are_checked_alike() -> None:
+    """Heads are shared by those that are accepted together, and by no others."""
+    context = replace(CONTEXT, heads={})
+    lanes = [intake.accept({**MAIL, **each}, context).lane for each in ({}, {"lane": "bulk"}, {})]
+    assert lanes == ["transactional", "bulk", "transactional"]
+    for _ in range(2):
+        with pytest.raises(SubmissionError, match="relay"):
+            intake.accept({**MAIL, "relay": "gone"}, context)
 
 
 def test_an_attachments_version_is_compared_instead_of_its_bytes() -> None:

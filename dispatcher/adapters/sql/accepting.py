@@ -1,49 +1,66 @@
 """Taking mail in: keys first, so that whoever comes second adds nothing, then rows in chunks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import exists, insert, literal_column, select
+from sqlalchemy import exists, literal_column, select
 
 from dispatcher import ids
 from dispatcher.adapters.sql import using
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
-from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions
-from dispatcher.delivery import Lane, State
+from dispatcher.adapters.sql.loading import Values, load
+from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions, written
+from dispatcher.delivery import State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.ledger import RECEIPT_RECIPIENTS, attached, differing, labels, secrets_of, standing, storable
+from dispatcher.listing import Listing
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
 
 Key = tuple[str, str]
 _OF_A_KEY = "submission", "accepted", "fingerprints", "keep_until", "gone"
-_SUBMISSIONS, _MESSAGES, _DELIVERIES = insert(submissions), insert(messages), insert(deliveries)
+_SUBMISSION = (
+    *("id", "public_id", "seed", "lane", "relay", "template", "template_name", "shared", "accepted", "accepted_at"),
+    *("send_at", "lifetime", "if_in_doubt", "tags", "metadata", "labels", "producer", "key", "blobs_noted"),
+)
+_MESSAGE = "id", "submission_id", "n", "own", "labels", "secrets"
+_DELIVERY = (
+    *("message_id", "k", "rcpt", "kind", "submission_id", "lane", "relay"),
+    *("state", "due_at", "expires_at", "changed_at", "attempts", "crashes"),
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Draft:
-    """A submission that is new, with what it is called from now on."""
+    """A submission that is new, with what it is called from now on, and the numbers of its rows."""
 
     accepted: Accepted
     public_id: str
     seed: int
-
-    @property
-    def count(self) -> int:
-        return sum(len(message.deliveries) for message in self.accepted.messages)
+    count: int
+    number: int = 0
+    messages: Sequence[int] = ()
 
 
 def add(tx: Transaction, accepted: Sequence[Accepted], keep_seconds: float) -> list[Receipt | IdempotencyConflict]:
     """See interfaces.Ledger.add."""
-    drafts = [_Draft(each, ids.new_submission(), ids.new_seed()) for each in accepted]
+    names = ids.new_submissions(len(accepted))
+    drafts = [_Draft(each, *name, _recipients(each)) for each, name in zip(accepted, names, strict=True)]
     keyed: dict[Key, _Draft] = {}
     for draft in drafts:
         if draft.accepted.key is not None:
             keyed.setdefault(_key(draft.accepted), draft)
-    taken = _claim(tx, keyed, keep_seconds)
-    new = [d for d in drafts if d.accepted.key is None or (keyed[k := _key(d.accepted)] is d and k not in taken)]
-    receipts = _insert(tx, new)
+    taken = _claim(tx, keyed, keep_seconds) if keyed else {}
+    new = drafts
+    if keyed:
+        new = [d for d in drafts if d.accepted.key is None or (keyed[k := _key(d.accepted)] is d and k not in taken)]
+    _insert(tx, new)
+    receipts = {draft.public_id: _receipt(draft) for draft in new}
     return [receipts.get(draft.public_id) or _again(tx, draft.accepted, keyed, taken, receipts) for draft in drafts]
+
+
+def _recipients(accepted: Accepted) -> int:
+    return sum([len(message.deliveries) for message in accepted.messages])
 
 
 def _key(accepted: Accepted) -> Key:
@@ -88,105 +105,79 @@ def _key_row(name: Key, draft: _Draft, keep_until: float) -> dict[str, Any]:
     }
 
 
-def _insert(tx: Transaction, drafts: list[_Draft]) -> dict[str, Receipt]:
-    """Write the rows of new submissions; their receipts by public id."""
-    pairs = [(draft, n) for draft in drafts for n in range(1, len(draft.accepted.messages) + 1)]
-    submission_ids = dict(zip((draft.public_id for draft in drafts), tx.numbers(submissions, len(drafts)), strict=True))
-    message_ids = tx.numbers(messages, len(pairs))
-    new: dict[str, list[int]] = {draft.public_id: [] for draft in drafts}
-    message_rows, delivery_rows = [], []
-    for (draft, n), message in zip(pairs, message_ids, strict=True):
-        submission = submission_ids[draft.public_id]
-        new[draft.public_id].append(message)
-        message_rows.append({"id": message, **_message_row(draft, n, submission)})
-        delivery_rows += _delivery_rows(tx, draft, n, submission, message)
-    tx.many(_SUBMISSIONS, [{"id": submission_ids[d.public_id], **_submission_row(tx, d)} for d in drafts])
-    tx.many(_MESSAGES, message_rows)
-    tx.many(_DELIVERIES, delivery_rows)
-    using.write(tx, (use for draft in drafts for use in _uses(draft, submission_ids[draft.public_id])))
-    return {draft.public_id: _receipt(draft, new[draft.public_id]) for draft in drafts}
+def _insert(tx: Transaction, drafts: Sequence[_Draft]) -> None:
+    """Number new submissions, and write their rows."""
+    submission_numbers = tx.numbers(submissions, len(drafts))
+    message_numbers = tx.numbers(messages, sum(len(draft.accepted.messages) for draft in drafts))
+    last = 0
+    for draft, number in zip(drafts, submission_numbers, strict=True):
+        first, last = last, last + len(draft.accepted.messages)
+        draft.number, draft.messages = number, message_numbers[first:last]
+    now = tx.now
+    message_rows: list[Values] = []
+    delivery_rows: list[Values] = []
+    for draft in drafts:
+        _add_rows(draft, now, message_rows, delivery_rows)
+    load(tx, submissions, _SUBMISSION, [_submission_row(draft, now) for draft in drafts])
+    load(tx, messages, _MESSAGE, message_rows)
+    load(tx, deliveries, _DELIVERY, delivery_rows)
+    using.write(tx, [use for draft in drafts for use in _uses(draft)])
 
 
-def _submission_row(tx: Transaction, draft: _Draft) -> dict[str, Any]:
+def _submission_row(draft: _Draft, now: float) -> Values:
     accepted = draft.accepted
-    return {
-        "public_id": draft.public_id,
-        "seed": draft.seed,
-        "lane": Lane(accepted.lane).value,
-        "relay": accepted.relay,
-        "template": accepted.template,
-        "template_name": accepted.template_name,
-        "shared": accepted.shared,
-        "accepted": draft.count,
-        "accepted_at": tx.now,
-        "send_at": accepted.send_at,
-        "lifetime": accepted.lifetime,
-        "if_in_doubt": accepted.if_in_doubt,
-        "tags": accepted.tags,
-        "metadata": accepted.metadata,
-        "labels": labels(accepted.metadata),
-        "producer": accepted.producer,
-        "key": accepted.key,
-        "blobs_noted": True,
-    }
-
-
-def _uses(draft: _Draft, submission: int) -> Iterator[tuple[int, str]]:
-    contents = (draft.accepted.shared, *(message.own for message in draft.accepted.messages))
-    return ((submission, blob) for blob in sorted(attached(contents)))
-
-
-def _message_row(draft: _Draft, n: int, submission: int) -> dict[str, Any]:
-    message = draft.accepted.messages[n - 1]
-    own = message.own.get("metadata")
-    return {
-        "submission_id": submission,
-        "n": n,
-        "own": message.own,
-        "labels": labels({**draft.accepted.metadata, **own}) if own else None,
-        "secrets": secrets_of(draft.accepted.secrets, message.secrets),
-    }
-
-
-def _delivery_rows(tx: Transaction, draft: _Draft, n: int, submission: int, message: int) -> list[dict[str, Any]]:
-    accepted = draft.accepted
-    due = tx.now if accepted.send_at is None else accepted.send_at
-    expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at
-    return [
-        {
-            "message_id": message,
-            "submission_id": submission,
-            "lane": Lane(accepted.lane).value,
-            "relay": accepted.relay,
-            "k": k,
-            "rcpt": delivery.rcpt,
-            "kind": delivery.kind,
-            "state": State.QUEUED.value,
-            "due_at": due,
-            "expires_at": expires,
-            "changed_at": tx.now,
-            "attempts": 0,
-            "crashes": 0,
-        }
-        for k, delivery in enumerate(accepted.messages[n - 1].deliveries, 1)
-    ]
-
-
-def _receipt(draft: _Draft, message_ids: list[int]) -> Receipt:
-    listed: list[ReceiptRecipient] = []
-    for n, message in enumerate(draft.accepted.messages, 1):
-        if len(listed) >= RECEIPT_RECIPIENTS:
-            break
-        name = ids.message_id(draft.public_id, draft.seed, n)
-        for k, delivery in enumerate(message.deliveries, 1):
-            listed.append(ReceiptRecipient(ids.delivery_id(name, k), delivery.rcpt, State.QUEUED))
-    return Receipt(
-        id=draft.public_id,
-        accepted=draft.count,
-        state=State.QUEUED,
-        recipients=tuple(listed[:RECEIPT_RECIPIENTS]),
-        message_ids=tuple(message_ids),
+    return (
+        draft.number,
+        draft.public_id,
+        draft.seed,
+        accepted.lane,
+        accepted.relay,
+        accepted.template,
+        accepted.template_name,
+        written(accepted.shared),
+        draft.count,
+        now,
+        accepted.send_at,
+        accepted.lifetime,
+        accepted.if_in_doubt,
+        written(accepted.tags),
+        written(accepted.metadata),
+        written(labels(accepted.metadata)),
+        storable(accepted.producer),
+        None if accepted.key is None else storable(accepted.key),
+        True,
     )
+
+
+def _uses(draft: _Draft) -> list[tuple[int, str]]:
+    shared, mine = draft.accepted.shared, [message.own for message in draft.accepted.messages]
+    return [(draft.number, blob) for blob in sorted(attached([shared, *mine]))]
+
+
+def _add_rows(draft: _Draft, now: float, message_rows: list[Values], delivery_rows: list[Values]) -> None:
+    """The rows of its messages and of their deliveries."""
+    accepted = draft.accepted
+    due = now if accepted.send_at is None else accepted.send_at
+    expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at
+    shared = draft.number, accepted.lane, accepted.relay, State.QUEUED.value, due, expires, now, 0, 0
+    for n, (number, message) in enumerate(zip(draft.messages, accepted.messages, strict=True), 1):
+        own = message.own.get("metadata")
+        said = written(labels({**accepted.metadata, **own})) if own else None
+        secrets = secrets_of(accepted.secrets, message.secrets)
+        message_rows.append((number, draft.number, n, written(message.own), said, written(secrets)))
+        for k, delivery in enumerate(message.deliveries, 1):
+            delivery_rows.append((number, k, delivery.rcpt, delivery.kind, *shared))
+
+
+def _receipt(draft: _Draft) -> Receipt:
+    rcpts, left = [], RECEIPT_RECIPIENTS
+    for message in draft.accepted.messages:
+        if left <= 0:
+            break
+        rcpts.append([delivery.rcpt for delivery in message.deliveries[:left]])
+        left -= len(message.deliveries)
+    listing = Listing(draft.public_id, draft.seed, rcpts)
+    return Receipt(draft.public_id, draft.count, State.QUEUED, recipients=listing, message_ids=tuple(draft.messages))
 
 
 def _again(

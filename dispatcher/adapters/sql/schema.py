@@ -32,11 +32,15 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import UserDefinedType
 
 from dispatcher.ledger import storable
+from dispatcher.written import Written
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def _json(value: Any) -> str | None:
+def written(value: Any) -> str | None:
+    """JSON as its columns have it."""
+    if isinstance(value, Written):
+        return value.text
     if not value:  # most often, and not worth starting an encoder for
         return None if value is None else "{}" if value == {} else "[]" if value in ([], ()) else _encode(value)
     return _encode(value)
@@ -51,7 +55,7 @@ class Json(UserDefinedType[Any]):
         return "TEXT"
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], str | None]:  # noqa: ARG002 - SQLAlchemy's signature
-        return _json
+        return written
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], Any]:  # noqa: ARG002 - the same
         return lambda value: None if value is None else json.loads(value)
