@@ -23,6 +23,7 @@ _DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
 _FLOAT_DIGITS = 6  # 0.1 + 0.2 is 0.3 in a mail
 _MAGNITUDE = 30
 _NUMBERS = (str, int, float, Decimal)
+_KNOWN = frozenset((str, int, Decimal))  # of these a voice knows what it wrote for them
 _KEPT = 4096
 _NO_DECIMAL = "is not a decimal number such as 19.90"
 _NO_MOMENT = "is not an ISO 8601 date or time such as 2026-11-20T09:30:00+08:00"
@@ -101,12 +102,12 @@ def is_currency_code(code: str) -> bool:
 
 def money(value: Any, currency: str) -> str:
     """An amount with its currency, an ISO 4217 code: all digits that it was given with, at least the currency's own."""
-    return _speaking.get().money(value if type(value) is str else decimal(value), currency)
+    return _speaking.get().money(value if type(value) in _KNOWN else decimal(value), currency)
 
 
 def number(value: Any) -> str:
     """``1234.5`` as ``1,234.5``; all its digits."""
-    return _speaking.get().number(value if type(value) is str else decimal(value))
+    return _speaking.get().number(value if type(value) in _KNOWN else decimal(value))
 
 
 def percent(value: Any) -> str:
@@ -132,7 +133,7 @@ def datetime_of(value: Any, style: str = "medium") -> str:
 
 def times(value: Any, factor: Any) -> Decimal:
     """One decimal by another, exactly: a unit price by a quantity."""
-    return decimal(value) * decimal(factor)
+    return decimal(value) * (factor if type(factor) is int else decimal(factor))
 
 
 def lines(value: Any) -> list[str]:
@@ -163,12 +164,12 @@ class _Voice:
     def date_of(self, value: Any, style: str) -> str:
         return format_date(moment(value), _style(style), locale=self.locale)
 
-    def _money(self, value: str | Decimal, currency: str) -> str:
+    def _money(self, value: str | int | Decimal, currency: str) -> str:
         if not is_currency_code(currency):
             raise ValueError("money needs an ISO 4217 currency code such as EUR or CNY")
         return format_currency(decimal(value), currency, locale=self.locale, decimal_quantization=False)
 
-    def _number(self, value: str | Decimal) -> str:
+    def _number(self, value: str | int | Decimal) -> str:
         written: str = format_decimal(decimal(value), locale=self.locale, decimal_quantization=False)
         return written
 

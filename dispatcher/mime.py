@@ -21,7 +21,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from dispatcher import header
 from dispatcher.address import parse
@@ -180,8 +180,12 @@ def _multipart(kind: str, boundary: str, entities: Iterable[list[bytes]]) -> lis
 
 def _text(kind: str, text: Text) -> list[bytes]:
     encoding, body = encode_text(text)
-    fields = f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-    return [fields.encode(), body]
+    return [_fields(kind, encoding), body]
+
+
+@cache
+def _fields(kind: str, encoding: str) -> bytes:
+    return f"Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
 
 
 def _file(part: Part, disposition: str) -> list[bytes]:

@@ -34,22 +34,22 @@ class Part:
         self.late = flat is None and file.endswith(".html")
         self._compiled = flat or self._plain
 
-    def render(self, variables: Mapping[str, Any]) -> str:
+    def render(self, variables: dict[str, Any]) -> str:
         """Raises RenderError naming ``template/file:line`` and the reason."""
         return "".join(self.pieces(variables))
 
-    def pieces(self, variables: Mapping[str, Any]) -> Sequence[str]:
+    def pieces(self, variables: dict[str, Any]) -> Sequence[str]:
         """As ``render``, in the pieces that the template writes: its own texts, the same ones each time, and what it
         makes of the data."""
         try:
-            context = self._compiled.new_context({**variables})
+            context = self._compiled.new_context(variables)
             written = list(self._compiled.root_render_func(context))
             return [inline("".join(written))] if self.late else written
         except Exception as error:  # noqa: BLE001 - whatever a template and its data make of Jinja
             # Jinja itself, asked for a whole, finds the line; the same fault, in the file that has it.
             raise self._source.fault(self.where, self._again(variables) or error) from None
 
-    def _again(self, variables: Mapping[str, Any]) -> Exception | None:
+    def _again(self, variables: dict[str, Any]) -> Exception | None:
         try:
             self._plain.render(variables)
         except Exception as error:  # noqa: BLE001 - the one that is looked for

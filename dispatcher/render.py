@@ -211,7 +211,7 @@ def _content(source: Source, tag: str, files: Mapping[str, str], infix: str) -> 
     return _Content(parse_locale(tag), parts["subject"], parts.get("txt"), parts.get("html"))
 
 
-def _render(content: _Content, variables: Mapping[str, Any]) -> Rendered:
+def _render(content: _Content, variables: dict[str, Any]) -> Rendered:
     subject = _SPACE.sub(" ", content.subject.render(variables)).strip()
     if not subject:
         raise RenderError(content.subject.where, "the subject is empty")

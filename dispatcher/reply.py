@@ -3,6 +3,7 @@
 import enum
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
 MAX_TEXT = 1000
@@ -87,8 +88,7 @@ class NoReply:
 Result = Reply | NoReply
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one SMTP transaction came to: a result for every recipient, by delivery id, in the message's order.
 
     ``seconds`` is how long the transaction took.

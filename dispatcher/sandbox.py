@@ -39,9 +39,10 @@ class _Generator(CodeGenerator):
         if node.name != "defined" or not isinstance(node.node, nodes.Getattr):
             super().visit_Test(node, frame)
             return
-        self.write("environment.has(")
+        name = repr(node.node.attr)
+        self.write(f"({name} in of if (of := ")
         self.visit(node.node.node, frame)
-        self.write(f", {node.node.attr!r})")
+        self.write(f").__class__ is dict else environment.has(of, {name}))")
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
         """A text of the template's own is always the same object, which keeps how it is encoded."""
@@ -105,9 +106,7 @@ class Environment(ImmutableSandboxedEnvironment):
             return self.undefined(obj=obj, name=attribute)
 
     def has(self, obj: Any, attribute: str) -> bool:
-        """Whether the object has this field."""
-        if type(obj) is dict:
-            return attribute in obj
+        """Whether the object, which is no plain one, has this field."""
         return not isinstance(self.getattr(obj, attribute), jinja2.Undefined)
 
     def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:

@@ -105,6 +105,10 @@ class Wire:
 
     def heard(self, phase: Phase, wants: tuple[int, ...] = (2,)) -> Reply | None:
         """A reply, as ``read`` reads it, if it is here already. Raises Silence."""
+        lines = self._smtp.heard
+        if lines and not self._smtp.begun and (reply := _short(lines[0], phase)) and reply.code // 100 in wants:
+            lines.popleft()
+            return reply
         try:
             found = self._smtp.complete()
         except smtplib.SMTPResponseException as error:
@@ -208,6 +212,13 @@ def _fitting(code: int, text: bytes, phase: Phase, wants: tuple[int, ...]) -> Re
 
 
 @functools.lru_cache(maxsize=256)
+def _short(line: bytes, phase: Phase) -> Reply | None:
+    """The reply that is one line, as nearly all are; None for any other line."""
+    text, code, more = _parted(line)
+    return None if code < 0 or more or len(line) > _MAX_LINE else Reply.parse(code, text, phase)
+
+
+@functools.lru_cache(maxsize=256)
 def _reply(code: int, text: bytes, phase: Phase) -> Reply:
     """Most replies of a server are the same few."""
     return Reply.parse(code, text, phase)
@@ -224,7 +235,6 @@ def words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-@functools.lru_cache(maxsize=256)
 def _parted(line: bytes) -> tuple[bytes, int, bool]:
     """The text of a line, its code (-1: none), and whether another line follows."""
     code = int(line[:3]) if line[:3].isdigit() else -1
@@ -238,7 +248,7 @@ class _Smtp(smtplib.SMTP):
         super().__init__(**options)
         self.heard: deque[bytes] = deque()  # whole lines without their LF
         self.cut = b""  # the beginning of the next one
-        self._lines: list[bytes] = []  # of a reply that is not whole yet
+        self.begun: list[bytes] = []  # lines of a reply that is not whole yet
 
     def forget(self) -> None:
         """Whatever came until now was not said."""
@@ -260,14 +270,14 @@ class _Smtp(smtplib.SMTP):
         """A reply if it is here as a whole: its code (-1: none), and its lines joined by LF (RFC 5321 section 4.2)."""
         while self.heard:
             line = self.heard.popleft()
-            if len(line) > _MAX_LINE or len(self._lines) > _MAX_LINES:
+            if len(line) > _MAX_LINE or len(self.begun) > _MAX_LINES:
                 raise smtplib.SMTPResponseException(500, "Line too long.")
             text, code, more = _parted(line)
-            if more or self._lines:
-                self._lines.append(text)
+            if more or self.begun:
+                self.begun.append(text)
                 if more:
                     continue
-                text, self._lines = b"\n".join(self._lines), []
+                text, self.begun = b"\n".join(self.begun), []
             return code, text
         if len(self.cut) > _MAX_LINE:
             raise smtplib.SMTPResponseException(500, "Line too long.")
