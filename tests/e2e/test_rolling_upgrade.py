@@ -50,7 +50,10 @@ _CHANGES = {  # by file: what stands there now, and what the next release has in
         "messages = Table(": 'Index("ix_submissions_release", submissions.c.release)\n\nmessages = Table(',
         '    Column("blobs_noted"': '    Column("release", Text),\n    Column("blobs_noted"',
     },
-    "accepting.py": {'        "blobs_noted": True,': '        "release": "next",\n        "blobs_noted": True,'},
+    "accepting.py": {
+        '"blobs_noted"),': '"blobs_noted", "release"),',
+        "        True,\n    )": '        True,\n        "next",\n    )',
+    },
 }
 # Submits ten mails at a time, numbered from its first argument on, until it is asked to stop; says what came of it.
 _PRODUCER = """
