@@ -67,10 +67,12 @@ def test_a_relay_that_refuses_more_than_five_connections_is_given_five(environme
         with QuickStack(settings) as stack:
             accept(stack, COUNT)
             wait_for(lambda: sink.struck[0] > 0, 60)
-            relay = wait_for(
-                lambda: (found := stack.json("status")["relays"]["default"])["connections"]["learned"] and found, 30
-            )
-            assert relay["connections"]["max"] <= 5
+
+            def learned() -> bool:  # two that are refused at the same time count each other at first
+                found = stack.json("status")["relays"]["default"]["connections"]
+                return found["learned"] and found["max"] <= 5
+
+            wait_for(learned, 30)
             refused = sink.struck[0]
             all_sent(stack, COUNT)
             assert sink.struck[0] - refused <= 8  # each process may have been on its way
