@@ -34,6 +34,10 @@ _MOMENTS = {
     "acts": ("at",),
     "pauses": ("until", "since", "probe_until"),
     "ticks": ("at",),
+    "suppressions": ("at", "until"),
+    "audiences": ("created_at",),
+    "audience_versions": ("made_at", "ready_at"),
+    "campaigns": ("start_at", "created_at", "changed_at", "started_at", "finished_at"),
 }
 
 

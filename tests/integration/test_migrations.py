@@ -240,14 +240,14 @@ def test_whoever_works_waits_but_a_moment_for_an_upgrade_that_has_to_wait(
     with in_use(old_server):
         working.start()
         upgrading.start()
-        upgrading.join(3)
+        upgrading.join(4)
         assert upgrading.is_alive()  # it cannot be done yet
         before = len(took)
     upgrading.join(60)
     done.set()
     working.join(20)
     assert before > 5
-    assert max(took) < 1.0, took
+    assert max(took) < 2.0, took  # not the four seconds that the upgrade waits; a loaded machine adds some
     ledger = SqlLedger(postgres_url)
     assert Balance.of(ledger) == Balance(len(took), len(took))
     ledger.close()

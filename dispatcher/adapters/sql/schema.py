@@ -2,6 +2,8 @@
 
     submissions --< messages --< deliveries --< attempts
               +---< blob_uses                    keys, templates, publications, blobs, rejects, pauses, acts, ticks
+    audiences --< audience_versions --< audience_members, audience_rejects
+                             +---< campaigns --- campaign_brakes                  suppressions
 
 ``deliveries`` is the only table whose rows move, so it is narrow, and what workers ask for has partial indexes:
 neither a million settled rows nor a million that wait make a lease slower.
@@ -74,7 +76,7 @@ class Words(UserDefinedType[str]):
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
-SCHEMA = "1.1"  # major.minor: code works on any newer minor of its major
+SCHEMA = "1.2"  # major.minor: code works on any newer minor of its major
 WAITING = "state IN ('queued', 'deferred')"
 PINNED = f"{WAITING} AND relay IS NOT NULL"
 
@@ -109,6 +111,7 @@ submissions = Table(
     Column("producer", Words, nullable=False),
     Column("key", Words),
     Column("blobs_noted", Boolean),  # its attachments stand in `blob_uses`; NULL: a program of 1.0 took it in
+    Column("list", Text),  # the list that this is marketing for; NULL: it is none
 )
 Index(
     "ix_submissions_blobs_unnoted",
@@ -311,4 +314,101 @@ ticks = Table(
     metadata,
     Column("name", String(64), primary_key=True),
     Column("at", Double, nullable=False),
+)
+
+suppressions = Table(  # whom not to write to
+    "suppressions",
+    metadata,
+    Column("address", Text, primary_key=True),  # as `suppression.normal` has it
+    Column("scope", String(80), primary_key=True),  # all, marketing, or list:NAME
+    Column("reason", String(16), nullable=False),
+    Column("evidence", Words, nullable=False),  # the reply, or whatever else shows it
+    Column("origin", Words, nullable=False),  # the message that it came of, or the door
+    Column("at", Double, nullable=False),
+    Column("until", Double),  # NULL: for good
+    Column("actor", Words),
+)
+
+audiences = Table(
+    "audiences",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+)
+
+audience_versions = Table(  # never changed once it is ready
+    "audience_versions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("audience_id", Id, ForeignKey("audiences.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("ready_at", Double),  # NULL: it is being read, or was given up
+    Column("made_at", Double, nullable=False),
+    Column("source", Words, nullable=False),
+    Column("columns", Json, nullable=False),  # [{"name", "type", "source"}]
+    Column("rows", Integer, nullable=False),  # = kept + bad + doubled
+    Column("kept", Integer, nullable=False),
+    Column("bad", Integer, nullable=False),
+    Column("doubled", Integer, nullable=False),
+    Column("actor", Words, nullable=False),
+    UniqueConstraint("audience_id", "version"),
+)
+
+audience_members = Table(
+    "audience_members",
+    metadata,
+    Column("version_id", Id, ForeignKey("audience_versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),  # the number of its row in the source
+    Column("address", Text, nullable=False),  # as `suppression.normal` has it
+    Column("shown", Text, nullable=False),  # as it stands in To
+    Column("attributes", Json, nullable=False),
+    UniqueConstraint("version_id", "address"),
+    sqlite_with_rowid=False,
+)
+
+audience_rejects = Table(  # the rows that are in no audience, and why
+    "audience_rejects",
+    metadata,
+    Column("version_id", Id, ForeignKey("audience_versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("field", Words, nullable=False),
+    Column("reason", Words, nullable=False),
+    Column("doubled", Boolean, nullable=False),  # nothing is wrong with it, but the address was there before
+    Column("payload", Words, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("spec", Json, nullable=False),
+    Column("version_id", Id, ForeignKey("audience_versions.id"), index=True),  # frozen when it is checked
+    Column("checked", Json),  # what the check found
+    Column("submission_id", Id, index=True),  # since it was started; gone after its retention
+    Column("submission", String(16)),  # its public id
+    Column("cursor", Integer, nullable=False),  # the last row of the audience that was expanded
+    Column("filtered", Integer, nullable=False),  # rows up to there that were not meant
+    Column("expanded", Integer, nullable=False),  # and those that became messages
+    Column("complete", Boolean, nullable=False),  # there are no more
+    Column("sums", Json),  # by state, when it had finished: its rows may be gone by now
+    Column("reason", Words, nullable=False),  # why it is paused, cancelled
+    Column("start_at", Double),
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("actor", Words, nullable=False),  # who changed it last
+)
+
+campaign_brakes = Table(  # what the relays said of late; a row of its own, since it changes with every settle
+    "campaign_brakes",
+    metadata,
+    Column("campaign_id", Id, ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
+    Column("replies", Text, nullable=False),  # the last ones, each 0 (taken) or 1 (refused)
+    Column("text", Words, nullable=False),  # the last refusal
+    Column("streak", Integer, nullable=False),  # how many in a row had this text
 )
