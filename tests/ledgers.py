@@ -37,7 +37,7 @@ _MOMENTS = {
     "suppressions": ("at", "until"),
     "audiences": ("created_at",),
     "audience_versions": ("made_at", "ready_at"),
-    "campaigns": ("start_at", "created_at", "changed_at", "started_at", "finished_at"),
+    "campaigns": ("start_at", "created_at", "changed_at", "started_at", "finished_at", "reported_at"),
 }
 
 

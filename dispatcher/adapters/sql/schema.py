@@ -401,6 +401,7 @@ campaigns = Table(
     Column("changed_at", Double, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),
+    Column("reported_at", Double),  # when the owner was told that it had
     Column("actor", Words, nullable=False),  # who changed it last
 )
 

@@ -116,6 +116,7 @@ def _campaigns() -> None:
         sa.Column("changed_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double()),
         sa.Column("finished_at", sa.Double()),
+        sa.Column("reported_at", sa.Double()),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_campaigns"),
         sa.UniqueConstraint("name", name="uq_campaigns_name"),
