@@ -13,8 +13,6 @@ from dispatcher.hours import Hours
 from dispatcher.rate import Rate
 from dispatcher.zones import EARLIEST, moment, zone
 
-MAX_NAME = 100
-_NAME = re.compile(r"\w[\w .:+-]*")
 _TEXTS = "where", "reply_to", "rate", "tags"
 _OBJECTS = "data", "headers"
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -131,15 +129,6 @@ class Spec:
             return None
         start = _iso(self.start)
         return moment(start, name) if start.tzinfo is None else start.timestamp()
-
-
-def check_name(name: str) -> str:
-    """The name of a campaign, which people type. Raises SubmissionError."""
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or name != name.strip():
-        raise SubmissionError(
-            "name", f"{name[:40]!r}: up to {MAX_NAME} letters, digits, spaces or . : + -, and the first a letter or digit"
-        )
-    return name
 
 
 def _plain(value: Any) -> Any:

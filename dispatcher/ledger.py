@@ -18,6 +18,7 @@ LEASE_ENDED = "its worker ended"  # or begins with these words: by them a timeli
 HOST_LOST = "its host was lost"
 LIFETIME_USED_UP = "lifetime used up"
 KILLED_ITS_WORKER = "ended its worker four times"
+BRAKE = "its own brake"  # who paused a campaign that met too much trouble
 ALONE_AFTER = 2  # crashes: from then on a message is leased alone, so that it takes no other down with it
 INVALID_AFTER = 4
 
@@ -159,6 +160,11 @@ def publishing(version: TemplateVersion) -> str:
 def differing(first: Mapping[str, str], second: Mapping[str, str]) -> tuple[str, ...]:
     """The fields whose fingerprints are not the same, sorted."""
     return tuple(sorted(name for name in {*first, *second} if first.get(name) != second.get(name)))
+
+
+def dated(own: Mapping[str, Any], submitted: float) -> float:
+    """The moment that a message's Date names: its own where it has one, since not all of a campaign goes at once."""
+    return float(own.get("dated", submitted))
 
 
 def secrets_of(shared: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> dict[str, Any] | None:

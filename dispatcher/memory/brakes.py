@@ -41,6 +41,11 @@ class Brakes:
         self._rows[kind, name] = PauseRow(made, None if actor else 0.0)
         return made
 
+    def hold(self, kind: str, name: str, reason: str, actor: str) -> None:
+        """Pause until a person lifts it, although no person has set it."""
+        pause = Pause(storable(kind), storable(name), None, storable(reason), self.now(), actor)
+        self._rows[pause.kind, pause.name] = PauseRow(pause, None)
+
     def probe(self, relay: str, seconds: float) -> bool:
         """See interfaces.Ledger.probe."""
         row, now = self._rows.get(("relay", storable(relay))), self.now()

@@ -11,7 +11,7 @@ from dispatcher import ids
 from dispatcher.delivery import SETTLED, WAITING, Lane, Selector, State
 from dispatcher.errors import NotFound
 from dispatcher.ledger import WIPED, attached, secrets_of, storable
-from dispatcher.mail import Accepted
+from dispatcher.mail import Accepted, AcceptedMessage
 from dispatcher.memory.rows import DeliveryRow, MessageRow, SubmissionRow
 from dispatcher.records import Totals
 
@@ -47,15 +47,27 @@ class Store:
         due = now if accepted.send_at is None else accepted.send_at
         expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at
         for n, each in enumerate(accepted.messages, 1):
-            secrets = _copy(secrets_of(accepted.secrets, each.secrets))
-            message = MessageRow(next(self._numbers), submission, n, _copy(each.own), secrets)
-            submission.messages.append(message)
-            self.messages[message.id] = message
-            for k, to in enumerate(each.deliveries, 1):
-                row = DeliveryRow(next(self._numbers), message, k, to.rcpt, to.kind, due, expires, now)
-                message.deliveries.append(row)
-                self.deliveries[row.id] = row
+            self._append(submission, n, each, due, expires, now)
         return submission
+
+    def append(
+        self, submission: SubmissionRow, n: int, message: AcceptedMessage, due: float, now: float
+    ) -> list[DeliveryRow]:
+        """The rows of a message that comes later."""
+        return self._append(submission, n, message, due, due + submission.accepted.lifetime, now)
+
+    def _append(
+        self, submission: SubmissionRow, n: int, each: AcceptedMessage, due: float, expires: float, now: float
+    ) -> list[DeliveryRow]:
+        secrets = _copy(secrets_of(submission.accepted.secrets, each.secrets))
+        message = MessageRow(next(self._numbers), submission, n, _copy(each.own), secrets)
+        submission.messages.append(message)
+        self.messages[message.id] = message
+        for k, to in enumerate(each.deliveries, 1):
+            row = DeliveryRow(next(self._numbers), message, k, to.rcpt, to.kind, due, expires, now)
+            message.deliveries.append(row)
+            self.deliveries[row.id] = row
+        return message.deliveries
 
     def key(self, accepted: Accepted, now: float) -> KeyRow | None:
         """Who used this submission's key before, if that is remembered."""

@@ -59,6 +59,14 @@ def add(tx: Transaction, accepted: Sequence[Accepted], keep_seconds: float) -> l
     return [receipts.get(draft.public_id) or _again(tx, draft.accepted, keyed, taken, receipts) for draft in drafts]
 
 
+def add_empty(tx: Transaction, accepted: Accepted) -> tuple[int, str]:
+    """A submission whose messages come later: its number, and its public id."""
+    ((public_id, seed),) = ids.new_submissions(1)
+    draft = _Draft(accepted, public_id, seed, 0)
+    _insert(tx, [draft])
+    return draft.number, public_id
+
+
 def _recipients(accepted: Accepted) -> int:
     return sum([len(message.deliveries) for message in accepted.messages])
 

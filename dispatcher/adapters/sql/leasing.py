@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Select, and_, bindparam, func, or_, select, text, update
+from sqlalchemy import Integer, Select, and_, bindparam, func, or_, select, update
 
 from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.pausing import Brakes, brakes, passed
-from dispatcher.adapters.sql.schema import WAITING, deliveries, messages, submissions
+from dispatcher.adapters.sql.schema import IN_DUE_INDEX, IN_LEASE_INDEX, deliveries, messages, submissions
 from dispatcher.adapters.sql.spoken import among, one_of
 from dispatcher.adapters.sql.viewing import NONE, VIEW, Rows, Viewed, rows_of
 from dispatcher.delivery import WAITING as WAITING_STATES
@@ -31,16 +31,13 @@ from dispatcher.ledger import (
 
 _AT_ONCE = 1000  # deliveries that are reclaimed in one go
 _IS_WAITING = one_of(deliveries.c.state, [state.value for state in WAITING_STATES])
-# In the words of the partial index: with bound parameters, a planner could not see that the index has these rows.
-_IN_DUE_INDEX = and_(text(WAITING))
-_IN_LEASE_INDEX = and_(text("state = 'leased'"))
 
 _OF_LANE = and_(deliveries.c.lane == bindparam("lane"), deliveries.c.due_at <= bindparam("now"))
 
 _HELD = (
     select(*VIEW, deliveries.c.token, deliveries.c.lease_until)
     .join(messages, messages.c.id == deliveries.c.message_id)
-    .where(_IN_LEASE_INDEX, deliveries.c.owner == bindparam("whose"))
+    .where(IN_LEASE_INDEX, deliveries.c.owner == bindparam("whose"))
 )
 _TAKE = update(deliveries).where(among(deliveries.c.id)).values(state=State.LEASED.value)
 
@@ -120,11 +117,11 @@ def _asked(held: tuple[bool, bool, bool]) -> _Asked:
         .limit(bindparam("wanted", type_=Integer))
         .with_for_update(of=messages, skip_locked=True)
     )
-    some = select(deliveries.c.due_at).where(due, _IN_DUE_INDEX).limit(bindparam("wanted", type_=Integer)).subquery()
+    some = select(deliveries.c.due_at).where(due, IN_DUE_INDEX).limit(bindparam("wanted", type_=Integer)).subquery()
     return _Asked(
         # Not in the index's words, so that SQLite looks these messages up instead of walking through the backlog.
         named=choose.where(_IS_WAITING, among(messages.c.id)),
-        choose=choose.where(_IN_DUE_INDEX),
+        choose=choose.where(IN_DUE_INDEX),
         view=select(*VIEW)
         .join(messages, messages.c.id == deliveries.c.message_id)
         .where(due, _IS_WAITING, among(deliveries.c.message_id))
@@ -187,7 +184,7 @@ def reclaim(tx: Transaction, living: Collection[str], grace: float) -> int:
             submissions.c.if_in_doubt,
         )
         .join(submissions, submissions.c.id == deliveries.c.submission_id)
-        .where(_IN_LEASE_INDEX, deliveries.c.lease_until < tx.now - grace, *([foreign] if living else []))
+        .where(IN_LEASE_INDEX, deliveries.c.lease_until < tx.now - grace, *([foreign] if living else []))
         .order_by(deliveries.c.lease_until)
         .limit(_AT_ONCE)
         .with_for_update(of=deliveries, skip_locked=True)

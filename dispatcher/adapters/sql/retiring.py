@@ -23,9 +23,10 @@ from sqlalchemy import (
 
 from dispatcher.adapters.sql import using
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction, chunks
-from dispatcher.adapters.sql.schema import acts, deliveries, keys, messages, pauses, rejects, submissions
+from dispatcher.adapters.sql.schema import acts, campaigns, deliveries, keys, messages, pauses, rejects, submissions
 from dispatcher.adapters.sql.selecting import holds
 from dispatcher.adapters.sql.spoken import among
+from dispatcher.campaign import CampaignState
 from dispatcher.delivery import LIVE, SETTLED
 from dispatcher.ledger import ACT_SECONDS
 from dispatcher.records import Retired
@@ -53,6 +54,10 @@ _REVIVED = (
     .distinct()
 )
 _WITH_DELIVERIES = select(deliveries.c.submission_id).where(among(deliveries.c.submission_id)).distinct()
+_GOES_ON = exists().where(  # its campaign, to which messages may still be added
+    campaigns.c.submission_id == submissions.c.id,
+    campaigns.c.state.not_in([CampaignState.FINISHED.value, CampaignState.CANCELLED.value]),
+)
 _NOT_EMPTY = select(deliveries.c.message_id).where(among(deliveries.c.message_id)).distinct()
 
 
@@ -99,6 +104,7 @@ class Retiring:
                 return
             kept = _kept(retention)
             over = select(number, kept.label("kept")).where(number > self._after, number <= last, at <= tx.now - kept)
+            over = over.where(~_GOES_ON)
             rows = tx.execute(over.order_by(number).limit(_RIPE)).all()
             standing = {row.submission_id: row for row in tx.execute(_STANDING, {"among": [row.id for row in rows]})}
         self._after = rows[-1].id if len(rows) == _RIPE else last

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     func,
     text,
 )
@@ -79,6 +80,8 @@ Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY co
 SCHEMA = "1.2"  # major.minor: code works on any newer minor of its major
 WAITING = "state IN ('queued', 'deferred')"
 PINNED = f"{WAITING} AND relay IS NOT NULL"
+# In the words of the partial indexes: with bound parameters, a planner could not see that an index has these rows.
+IN_DUE_INDEX, IN_LEASE_INDEX = and_(text(WAITING)), and_(text("state = 'leased'"))
 
 metadata = MetaData(
     naming_convention={

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, null, select, update
 
-from dispatcher.adapters.sql import timeline
+from dispatcher.adapters.sql import braking, timeline
 from dispatcher.adapters.sql.database import Transaction, chunks
 from dispatcher.adapters.sql.schema import deliveries, messages
 from dispatcher.adapters.sql.spoken import among
-from dispatcher.delivery import SETTLED, WAITING, Settlement, State
+from dispatcher.delivery import SETTLED, WAITING, Lane, Settlement, State
 from dispatcher.ledger import crashed_with, keeps_token, noted, replaces, settled_as
 
 _SETTLE = update(deliveries).where(deliveries.c.id == bindparam("number")).values(lease_until=null(), owner=null())
@@ -18,6 +18,8 @@ _OWNED = (
     select(
         deliveries.c.id,
         deliveries.c.message_id,
+        deliveries.c.submission_id,
+        deliveries.c.lane,
         deliveries.c.state,
         deliveries.c.due_at,
         deliveries.c.attempts,
@@ -42,6 +44,8 @@ class _Owned(NamedTuple):
 
     id: int
     message_id: int
+    submission_id: int
+    lane: str
     state: str
     due_at: float
     attempts: int
@@ -70,6 +74,7 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> in
     tx.many(_SETTLE, [_values(tx, token, change) for change in changes])
     tx.many(_BUILT, _built(changes))
     timeline.wipe(tx, {change.row.message_id for change in changes if change.row.secretive and change.state in SETTLED})
+    _brake(tx, changes)
     return len(changes)
 
 
@@ -91,6 +96,16 @@ def _changes(owned: dict[int, _Owned], settlements: Sequence[Settlement]) -> lis
         if state is not None:
             changes.append(_Change(row, settlement, state, crashes))
     return changes
+
+
+def _brake(tx: Transaction, changes: Sequence[_Change]) -> None:
+    """Tell the campaigns among them."""
+    told: dict[int, list[Settlement]] = {}
+    for change in changes:
+        if change.row.lane == Lane.BULK:  # a campaign's mails are
+            told.setdefault(change.row.submission_id, []).append(change.settlement)
+    if told:
+        braking.feed(tx, told)
 
 
 def _makes_history(change: _Change) -> bool:

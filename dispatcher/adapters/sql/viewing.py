@@ -12,7 +12,7 @@ from dispatcher.adapters.sql.schema import deliveries, messages, submissions
 from dispatcher.adapters.sql.spoken import among
 from dispatcher.delivery import Lane, LeasedDelivery, LeasedMessage
 from dispatcher.ids import message_id
-from dispatcher.ledger import with_secrets
+from dispatcher.ledger import dated, with_secrets
 
 VIEW = (
     deliveries.c.id,
@@ -126,7 +126,7 @@ def _view(submission: _Shared, shared: dict[str, Any], own: dict[str, Any], rows
         message_id(submission.public_id, submission.seed, first.n),
         submission.public_id,
         _LANES[submission.lane],
-        submission.accepted_at if submission.send_at is None else submission.send_at,
+        dated(own, submission.accepted_at if submission.send_at is None else submission.send_at),
         shared,
         own,
         tuple([LeasedDelivery(row.id, row.rcpt, row.attempts, row.expires_at) for row in rows]),

@@ -1,0 +1,289 @@
+"""Campaigns: what people decide about them, and how an audience becomes messages, a piece at a time.
+
+The cursor of a campaign moves in the transaction that adds the rows, and only from where the caller saw it: whoever
+comes second, or comes back from the dead, adds nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from dispatcher.adapters.sql import accepting, acting, braking, pausing
+from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
+from dispatcher.adapters.sql.loading import Values, load
+from dispatcher.adapters.sql.schema import (
+    IN_DUE_INDEX,
+    IN_LEASE_INDEX,
+    audience_versions,
+    campaigns,
+    deliveries,
+    messages,
+    submissions,
+)
+from dispatcher.adapters.sql.suppressions import of_addresses
+from dispatcher.campaign import ACTS, Campaign, CampaignState, Expanded, Spec, Sums
+from dispatcher.delivery import LIVE, Actor, Lane, State
+from dispatcher.errors import NotFound, SubmissionError
+from dispatcher.ledger import signature, storable
+from dispatcher.mail import Accepted
+from dispatcher.names import unknown
+from dispatcher.suppression import Suppression, holding, why
+
+_CAMPAIGN = (
+    *("id", "name", "state", "spec", "version_id", "checked", "submission", "cursor", "filtered", "expanded"),
+    *("complete", "sums", "reason", "start_at", "created_at", "changed_at", "started_at", "finished_at"),
+    *("reported_at", "actor"),
+)
+_COLUMNS = tuple(campaigns.c[name] for name in _CAMPAIGN)
+_MESSAGE = "id", "submission_id", "n", "own"
+_DELIVERY = (
+    *("message_id", "k", "rcpt", "kind", "submission_id", "lane", "relay", "state", "due_at", "expires_at"),
+    *("changed_at", "attempts", "crashes", "last_state", "last_at", "last_attempted", "text", "seconds"),
+)
+
+
+class SqlCampaigns:
+    """``interfaces.Campaigns`` over a ledger's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+        values = {
+            "name": name,
+            "state": CampaignState.DRAFT.value,
+            "spec": spec.document(),
+            "cursor": 0,
+            "filtered": 0,
+            "expanded": 0,
+            "complete": False,
+            "reason": "",
+            "actor": signature(actor),
+        }
+        try:
+            with self._database.writing() as tx:
+                tx.execute(insert(campaigns).values(**values, created_at=tx.now, changed_at=tx.now))
+                return _named(tx, name)
+        except IntegrityError:
+            raise SubmissionError("name", f"there is a campaign {name!r} already") from None
+
+    def get(self, name: str) -> Campaign:
+        with self._database.reading() as tx:
+            return _named(tx, name)
+
+    def listed(self, *states: CampaignState) -> list[Campaign]:
+        some = select(*_COLUMNS).order_by(campaigns.c.id.desc())
+        if states:
+            some = some.where(campaigns.c.state.in_([state.value for state in states]))
+        with self._database.reading() as tx:
+            return [_record(row) for row in tx.execute(some)]
+
+    def revise(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+        with self._database.writing() as tx:
+            found = _locked(tx, name)
+            _must_be(found, CampaignState.DRAFT, CampaignState.CHECKED)
+            _change(tx, found, CampaignState.DRAFT, actor, spec=spec.document(), checked=None, version_id=None)
+            return _named(tx, name)
+
+    def check(self, seen: Campaign, version: int, found: Mapping[str, Any], actor: Actor) -> Campaign:
+        with self._database.writing() as tx:
+            now = _locked(tx, seen.name)
+            _must_be(now, CampaignState.DRAFT, CampaignState.CHECKED)
+            if now.spec.document() != seen.spec.document():
+                raise SubmissionError(seen.name, "was changed while it was checked; check it again")
+            good = CampaignState.CHECKED if found["ok"] else CampaignState.DRAFT
+            _change(tx, now, good, actor, version_id=version, checked=dict(found))
+            return _named(tx, seen.name)
+
+    def start(self, name: str, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
+        with self._database.writing() as tx:
+            found = _locked(tx, name)
+            _must_be(found, CampaignState.CHECKED)
+            number, public_id = accepting.add_empty(tx, accepted)
+            later = start_at is not None and start_at > tx.now
+            state = CampaignState.SCHEDULED if later else CampaignState.RUNNING
+            ids_ = {"submission_id": number, "submission": public_id}
+            started = None if later else tx.now
+            _change(tx, found, state, actor, start_at=start_at, started_at=started, **ids_)
+            acting.record(tx, actor, "start", f"campaign {name}")
+            return _named(tx, name)
+
+    def begin_due(self) -> int:
+        """See interfaces.Campaigns."""
+        due = update(campaigns).where(campaigns.c.state == CampaignState.SCHEDULED.value)
+        with self._database.writing() as tx:
+            changed = {"state": CampaignState.RUNNING.value, "started_at": tx.now, "changed_at": tx.now}
+            return tx.execute(due.where(campaigns.c.start_at <= tx.now).values(**changed)).rowcount
+
+    def expand(
+        self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool
+    ) -> bool:
+        with self._database.writing() as tx:
+            moved = (
+                update(campaigns)
+                .where(
+                    campaigns.c.id == campaign.id,
+                    campaigns.c.cursor == campaign.cursor,
+                    campaigns.c.state == CampaignState.RUNNING.value,
+                    ~campaigns.c.complete,
+                )
+                .values(
+                    cursor=upto,
+                    filtered=campaigns.c.filtered + filtered,
+                    expanded=campaigns.c.expanded + len(rows),
+                    complete=complete,
+                )
+                .returning(campaigns.c.submission_id)
+            )
+            number = tx.execute(moved).scalar_one_or_none()
+            if number is None:
+                return False
+            _add(tx, number, rows)
+            return True
+
+    def act(self, name: str, verb: str, actor: Actor) -> Campaign:
+        with self._database.writing() as tx:
+            if verb in ("resume", "retry"):  # before the campaign is locked, in the order in which a settle takes them
+                braking.loosen(tx, _named(tx, name).id)
+            found = _locked(tx, name)
+            sources, state = ACTS[verb]
+            _must_be(found, *sources)
+            if verb == "resume" and found.started_at is None:
+                state = CampaignState.SCHEDULED
+            _change(tx, found, state, actor, reason=actor.reason, finished_at=None, sums=None, reported_at=None)
+            if found.submission and verb in ("pause", "cancel"):
+                pausing.pause(tx, "submission", found.submission, None, actor.reason or f"campaign {name}", actor)
+            elif found.submission:
+                pausing.resume(tx, "submission", found.submission, actor)
+            acting.record(tx, actor, verb, f"campaign {name}", reason=actor.reason)
+            return _named(tx, name)
+
+    def finish(self, campaign: Campaign) -> bool:
+        with self._database.writing() as tx:
+            found = _locked(tx, campaign.name)
+            over = found.state is CampaignState.CANCELLED or (found.state is CampaignState.RUNNING and found.complete)
+            if not over or found.sums is not None:
+                return False
+            sums = _sums(tx, found)
+            if any(sums.states.get(state) for state in LIVE):
+                return False
+            if faults := sums.faults():
+                tx.execute(_row(found.id).values(reason=f"does not balance: {faults[0]}"))
+                return False
+            state = found.state if found.state is CampaignState.CANCELLED else CampaignState.FINISHED
+            by_state = {state.value: count for state, count in sums.states.items()}
+            tx.execute(_row(found.id).values(state=state.value, sums=by_state, finished_at=tx.now, changed_at=tx.now))
+            return True
+
+    def live(self, campaign: Campaign) -> bool:
+        with self._database.reading() as tx:
+            number = tx.execute(select(campaigns.c.submission_id).where(campaigns.c.id == campaign.id)).scalar()
+            mine = deliveries.c.submission_id == number
+            waiting = exists().where(mine, deliveries.c.lane == Lane.BULK.value, IN_DUE_INDEX)
+            leased = exists().where(mine, IN_LEASE_INDEX)
+            return bool(tx.execute(select(waiting | leased)).scalar())
+
+    def reported(self, campaign: Campaign) -> None:
+        with self._database.writing() as tx:
+            tx.execute(_row(campaign.id).values(reported_at=tx.now))
+
+    def sums(self, campaign: Campaign) -> Sums:
+        with self._database.reading() as tx:
+            return _sums(tx, _named(tx, campaign.name))
+
+
+def _row(number: int) -> Any:
+    return update(campaigns).where(campaigns.c.id == number)
+
+
+def _named(tx: Transaction, name: str) -> Campaign:
+    row = tx.execute(select(*_COLUMNS).where(campaigns.c.name == name)).one_or_none()
+    if row is None:
+        names = tx.execute(select(campaigns.c.name)).scalars()
+        raise NotFound(unknown("campaign", name, names))
+    return _record(row)
+
+
+def _locked(tx: Transaction, name: str) -> Campaign:
+    row = tx.execute(select(*_COLUMNS).where(campaigns.c.name == name).with_for_update()).one_or_none()
+    return _record(row) if row else _named(tx, name)
+
+
+def _record(row: AnyRow) -> Campaign:
+    values = dict(zip(_CAMPAIGN, row, strict=True))
+    values["state"] = CampaignState(values["state"])
+    values["spec"] = Spec.parse(values["spec"])
+    values["version"] = values.pop("version_id")
+    return Campaign(**values)
+
+
+def _must_be(found: Campaign, *states: CampaignState) -> None:
+    if found.state in states:
+        return
+    raise SubmissionError(found.name, f"is {found.state}, since it was changed by {found.actor}; nothing was done")
+
+
+def _change(tx: Transaction, found: Campaign, state: CampaignState, actor: Actor, **values: Any) -> None:
+    changed = {"state": state.value, "changed_at": tx.now, "actor": signature(actor), **values}
+    tx.execute(_row(found.id).values(**changed))
+
+
+def _sums(tx: Transaction, campaign: Campaign) -> Sums:
+    version = tx.execute(select(audience_versions).where(audience_versions.c.id == campaign.version)).one_or_none()
+    submission = select(submissions.c.id, submissions.c.accepted).where(submissions.c.public_id == campaign.submission)
+    mine = tx.execute(submission).one_or_none()
+    states: dict[State, int] = {}
+    if campaign.sums is not None and (mine is None or mine.accepted < campaign.expanded):  # its retention is over
+        states = {State(state): count for state, count in campaign.sums.items()}
+    elif mine is not None:
+        by_state = select(deliveries.c.state, func.count()).where(deliveries.c.submission_id == mine.id)
+        states = {State(state): count for state, count in tx.execute(by_state.group_by(deliveries.c.state))}
+    accepted = sum(states.values()) if mine is None or campaign.sums is not None else mine.accepted
+    return Sums(
+        rows=version.rows if version else 0,
+        bad=version.bad if version else 0,
+        doubled=version.doubled if version else 0,
+        kept=version.kept if version else 0,
+        filtered=campaign.filtered,
+        expanded=campaign.expanded,
+        complete=campaign.complete,
+        accepted=accepted,
+        states=states,
+    )
+
+
+def _held(tx: Transaction, addresses: Sequence[str], listed: str | None) -> dict[str, Suppression]:
+    found = of_addresses(tx, addresses)
+    held = {address: holding(theirs, listed) for address, theirs in found.items()}
+    return {address: each for address, each in held.items() if each is not None}
+
+
+def _add(tx: Transaction, submission: int, rows: Sequence[Expanded]) -> None:
+    """The messages of these rows; a message has its row's number."""
+    if not rows:
+        return
+    parent = tx.execute(select(submissions).where(submissions.c.id == submission)).one()
+    held = _held(tx, [row.address for row in rows], parent.list)
+    numbers = tx.numbers(messages, len(rows))
+    message_rows: list[Values] = []
+    delivery_rows: list[Values] = []
+    for number, row in zip(numbers, rows, strict=True):
+        message_rows.append((number, submission, row.n, row.own))
+        state, text = State.QUEUED, row.fault
+        if row.address in held:
+            state, text = State.SUPPRESSED, why(held[row.address])
+        elif row.fault:
+            state = State.INVALID
+        told = (None,) * 5 if state is State.QUEUED else (state.value, tx.now, False, storable(text), 0.0)
+        moments = row.due_at, row.due_at + parent.lifetime, tx.now
+        delivery_rows.append(
+            (number, 1, row.rcpt, "to", submission, parent.lane, parent.relay, state.value, *moments, 0, 0, *told)
+        )
+    load(tx, messages, _MESSAGE, message_rows)
+    load(tx, deliveries, _DELIVERY, delivery_rows)
+    more = submissions.c.accepted + len(rows)
+    tx.execute(update(submissions).where(submissions.c.id == submission).values(accepted=more))
+
+
