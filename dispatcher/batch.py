@@ -9,6 +9,7 @@ from dispatcher.errors import AuthFailed, DispatcherError, LedgerError, LedgerUn
 from dispatcher.events import DeliveryTried
 from dispatcher.interfaces import Clock, EventSink, Journal, Transport
 from dispatcher.mail import Message
+from dispatcher.pacing import Pacing
 from dispatcher.reply import NoReply, Outcome, Reply, ReplyClass
 from dispatcher.retry import RetryPolicy
 from dispatcher.routing import choose
@@ -40,6 +41,7 @@ class Batch:
         transports: Mapping[str, Transport],
         paused: set[str],
         throttle: Throttle,
+        pacing: Pacing,
         sources: Sources,
         journal: Journal,
         settler: Settler,
@@ -54,6 +56,7 @@ class Batch:
         self.well, self.ill, self.silent = set[str](), set[str](), set[str]()
         self._lease, self._transports, self._paused = lease, transports, paused
         self._throttle, self._storm, self._patience = throttle, storm, patience
+        self._pacing = pacing
         self._sources, self._journal, self._settler = sources, journal, settler
         self._pause, self._sink, self._clock = pause, sink, clock
         self._retry, self._stopping = retry, stopping
@@ -133,6 +136,8 @@ class Batch:
         for leased in group:
             if self._stopping():
                 return
+            if self._is_early(leased):
+                continue
             try:
                 message = compose(leased, self._sources)
             except LedgerUnavailable as error:
@@ -151,6 +156,13 @@ class Batch:
                 return
             self._built[message.id] = message.sha256
             yield message
+
+    def _is_early(self, leased: LeasedMessage) -> bool:
+        """Give back what its campaign does not let go now; it costs no attempt."""
+        wait, why = self._pacing.wait(leased, self._clock.time() + self._ahead)
+        if wait:
+            self._end([self._unsent.pop(leased.id)], State.QUEUED, why, due_in=wait)
+        return wait > 0
 
     def _take(self, outcome: Outcome) -> str:
         """Hand one message's results to the settler; the reason to stop using the relay, if there is one."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dispatcher.delivery import SETTLED, State
@@ -125,10 +126,13 @@ class Spec:
 
     def moment_of(self, name: str) -> float | None:
         """When it starts for somebody in this zone."""
-        if self.start is None:
-            return None
-        start = _iso(self.start)
-        return moment(start, name) if start.tzinfo is None else start.timestamp()
+        return None if self.start is None else _moment(self.start, name)
+
+
+@lru_cache(maxsize=1024)  # a million people live in a few zones
+def _moment(start: str, name: str) -> float:
+    found = _iso(start)
+    return moment(found, name) if found.tzinfo is None else found.timestamp()
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """What happened, as frozen values for whoever listens (logs now; webhooks and metrics later)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,6 +88,16 @@ class StuckEnded:
     pid: int
 
 
+@dataclass(frozen=True, slots=True)
+class CampaignEnded:
+    """A campaign is finished or cancelled: its deliveries by state, and why its owner could not be told, if so."""
+
+    name: str
+    state: str
+    sums: Mapping[str, int]
+    fault: str = ""
+
+
 Event = (
     DeliveryTried
     | BatchEnded
@@ -98,6 +108,7 @@ Event = (
     | Replayed
     | ReplayFailed
     | StuckEnded
+    | CampaignEnded
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Protocol
 
+from dispatcher.campaign import Campaign, CampaignState, Expanded, Spec, Sums
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.journal import DeadJournal, Entry
@@ -158,6 +159,10 @@ class Queue(Protocol):
         """How many bells wait in the lane; None when that cannot be told."""
         ...
 
+    def expand(self) -> bool:
+        """Ring for campaigns that are to be moved on. False: nobody heard it."""
+        ...
+
 
 class RateLimiter(Protocol):
     """The limits of relays, over all workers. It never waits, and never raises: when what it shares is out of reach,
@@ -165,6 +170,10 @@ class RateLimiter(Protocol):
 
     def limits(self, relays: Mapping[str, Relay]) -> None:
         """Go by the rates and connections of these from now on."""
+        ...
+
+    def pace(self, name: str, rate: Rate) -> None:
+        """Go by this rate for what is no relay, too, such as a campaign. Cheap when nothing has changed."""
         ...
 
     def rate(self, relay: str) -> Rate:
@@ -231,8 +240,78 @@ class Blobs(Protocol):
         ...
 
 
+class Campaigns(Protocol):
+    """Campaigns as the ledger keeps them. A method is one transaction; of two who change the same one, the second is
+    told how it stands: SubmissionError. Raises NotFound for a name that is nobody's."""
+
+    def create(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+        """A draft. Raises SubmissionError for a name that is taken."""
+        ...
+
+    def get(self, name: str) -> Campaign: ...
+
+    def listed(self, *states: CampaignState) -> list[Campaign]:
+        """Those in these states, or all; the newest first."""
+        ...
+
+    def revise(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+        """Change one that was not started; it is a draft again."""
+        ...
+
+    def check(self, seen: Campaign, version: int, found: Mapping[str, Any], actor: Actor) -> Campaign:
+        """Keep what a check has found of a campaign as it was ``seen``, and freeze this version of its audience. It is
+        checked when ``found["ok"]``, else a draft."""
+        ...
+
+    def start(self, name: str, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
+        """From checked to running, or scheduled: with a submission, to which the messages are added later. An act."""
+        ...
+
+    def begin_due(self) -> int:
+        """Let those run whose time has come; how many."""
+        ...
+
+    def expand(
+        self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool
+    ) -> bool:
+        """Add these rows of its audience as messages, and move its cursor ``upto`` the last row that was looked at;
+        ``filtered``: how many of those are not meant. Who is suppressed is kept as such.
+
+        False, and nothing is changed, unless it is running and its cursor stands where ``campaign`` has it.
+        """
+        ...
+
+    def act(self, name: str, verb: str, actor: Actor) -> Campaign:
+        """``pause``, ``resume``, ``cancel`` or ``retry`` (see ``campaign.ACTS``), with a pause of its mails or the end
+        of it. An act."""
+        ...
+
+    def pending(self) -> bool:
+        """Whether there is a campaign that is to be moved on."""
+        ...
+
+    def live(self, campaign: Campaign) -> bool:
+        """Whether any of its mails waits or is with a worker; those held in doubt do not count."""
+        ...
+
+    def finish(self, campaign: Campaign) -> bool:
+        """Finished, or cancelled for good, with its sums, when no mail is live and they balance; whether it is now."""
+        ...
+
+    def reported(self, campaign: Campaign) -> None:
+        """Its owner was told."""
+        ...
+
+    def sums(self, campaign: Campaign) -> Sums:
+        """What became of every row; counted anew each time."""
+        ...
+
+
 class Ledger(Protocol):
     """The memory. A method is one transaction, on the ledger's clock; raises LedgerUnavailable, changing nothing."""
+
+    @property
+    def campaigns(self) -> Campaigns: ...
 
     # -- accepting
     def add(self, submissions: Sequence[Accepted]) -> list[Receipt | IdempotencyConflict]:

@@ -81,9 +81,11 @@ class MemoryTransport:
 
 
 class MemoryQueue:
-    """Bells that ring nowhere. Implements interfaces.Queue; ``rung`` has them all, ``down`` makes it deaf."""
+    """Bells that ring nowhere. Implements interfaces.Queue; ``rung`` has those of the lanes, ``expansions`` counts the others; ``down`` makes
+    it deaf."""
 
     def __init__(self) -> None:
+        self.expansions = 0
         self.rung: list[tuple[Lane, tuple[int, ...], str]] = []
         self.down = False
 
@@ -91,6 +93,11 @@ class MemoryQueue:
         """Remember the bell."""
         if not self.down:
             self.rung.append((lane, tuple(messages), label))
+        return not self.down
+
+    def expand(self) -> bool:
+        """Remember that campaigns were rung for."""
+        self.expansions += not self.down
         return not self.down
 
     def depth(self, lane: Lane) -> int | None:

@@ -13,6 +13,7 @@ from dispatcher.delivery import Lane, Lease
 from dispatcher.errors import LedgerError
 from dispatcher.events import BatchEnded, RelayPaused, RelayResumed
 from dispatcher.interfaces import Clock, EventSink, Journal, Ledger, Transport
+from dispatcher.pacing import Pacing
 from dispatcher.policy import Policy
 from dispatcher.reply import ReplyClass
 from dispatcher.routing import choose
@@ -35,6 +36,7 @@ class Worker:
         ledger: Ledger,
         relays: Callable[[], Mapping[str, Transport]],
         throttle: Throttle,
+        pacing: Pacing,
         sources: Sources,
         journal: Journal,
         settler: Settler,
@@ -46,6 +48,7 @@ class Worker:
         alarm: Callable[[Lane, float], None],
     ) -> None:
         self._ledger, self._relays, self._throttle = ledger, relays, throttle
+        self._pacing = pacing
         self._sources, self._journal, self._settler = sources, journal, settler
         self._policy, self._clock, self._sink, self._alarm = policy, clock, sink, alarm
         self._leasing, self._abandon = leasing, abandon
@@ -165,6 +168,7 @@ class Worker:
             transports=transports,
             paused=paused,
             throttle=self._throttle,
+            pacing=self._pacing,
             sources=self._sources,
             journal=self._journal,
             settler=self._settler,

@@ -9,7 +9,7 @@ import structlog
 from celery import Task
 from celery.exceptions import Reject
 
-from dispatcher.adapters.celery import CONTROL, DELIVER, SUBMIT, SWEEP, UPKEEP
+from dispatcher.adapters.celery import CONTROL, DELIVER, EXPAND, EXPAND_SECONDS, SUBMIT, SWEEP, UPKEEP
 from dispatcher.adapters.redis import Broker
 from dispatcher.delivery import Lane
 from dispatcher.errors import ConfigurationError, LedgerError, SubmissionError
@@ -22,6 +22,7 @@ from .lifecycle import current, stopping
 AWAY_SECONDS = 2.0
 MAX_KILLED = 3
 SLICE_SECONDS = 2.0  # of upkeep at a time: the sweep waits behind it
+EXPAND_SLICE_SECONDS = 0.5  # of a campaign: what is handed over as a task waits behind it, too
 _log = structlog.stdlib.get_logger("dispatcher.worker")
 strikes = Broker(broker)  # connects in the process that first counts
 
@@ -44,6 +45,18 @@ def sweep() -> int:
     except ConfigurationError as error:
         _log.error("cannot sweep", reason=str(error))
         return 0
+
+
+@app.task(name=EXPAND)
+def expand(again: bool = False) -> None:
+    """Move campaigns on: a piece, then again behind what else waits in the queue."""
+    try:
+        more = current().advance(EXPAND_SLICE_SECONDS, again=again, stopping=stopping)
+    except ConfigurationError as error:
+        _log.error("cannot move campaigns on", reason=str(error))
+        return
+    if more and not stopping():
+        expand.apply_async(kwargs={"again": True}, queue=CONTROL, expires=EXPAND_SECONDS)
 
 
 @app.task(name=UPKEEP)

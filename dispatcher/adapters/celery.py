@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 INTAKE, CONTROL = "mail.intake", "mail.control"
 QUEUES = (Lane.TRANSACTIONAL.queue, Lane.BULK.queue, INTAKE, CONTROL)
-SUBMIT, DELIVER, SWEEP, UPKEEP = "mail.submit", "mail.deliver", "mail.sweep", "mail.upkeep"
+SUBMIT, DELIVER, SWEEP, UPKEEP, EXPAND = "mail.submit", "mail.deliver", "mail.sweep", "mail.upkeep", "mail.expand"
+EXPAND_SECONDS = 60.0  # after which a bell for campaigns is stale
 _SILENT_SECONDS = 5.0
 
 
@@ -97,18 +98,20 @@ class Doorbell:
 
     def ring(self, lane: Lane, messages: Sequence[int], label: str = "") -> bool:
         """Publish one ``mail.deliver``; Flower shows how many messages and whose, never an address."""
+        shown = ", ".join(filter(None, (_count(len(messages)), label)))
+        return self._publish(
+            DELIVER, args=(lane.value, list(messages)), queue=lane.queue, argsrepr=f"({shown})", kwargsrepr="{}"
+        )
+
+    def expand(self) -> bool:
+        """Publish one ``mail.expand``."""
+        return self._publish(EXPAND, queue=CONTROL, expires=EXPAND_SECONDS)
+
+    def _publish(self, task: str, **options: Any) -> bool:
         if self._broker is None or time.monotonic() < self._silent_until:
             return False
-        shown = ", ".join(filter(None, (_count(len(messages)), label)))
         try:
-            self._producer(self._broker).send_task(
-                DELIVER,
-                args=(lane.value, list(messages)),
-                queue=lane.queue,
-                argsrepr=f"({shown})",
-                kwargsrepr="{}",
-                retry=False,
-            )
+            self._producer(self._broker).send_task(task, retry=False, **options)
         except (OperationalError, RedisError, OSError):  # the second: it answers, but will not have us
             self._be_silent()
             return False

@@ -22,6 +22,7 @@ from dispatcher.window import MICRO, micros
 
 AGAIN_SECONDS = 1.0  # when to ask again for a connection
 KEEP_SECONDS = 3.0  # how often a process tells of itself
+MAX_PACED = 100  # rates of campaigns that a process remembers
 PROBE_SECONDS = 2.0  # how often one that goes by its own share looks for Redis
 _HELD_SECONDS = 300.0  # windows up to this wait for one after a loss of data
 _LONG_HOLD_SECONDS = 10.0
@@ -40,6 +41,8 @@ class RedisLimiter:
         self._options = {"socket_timeout": 1, "socket_connect_timeout": 1, "client_name": "maildispatcher-limits"}
         self._options |= options
         self._mine: dict[str, Tally] = {}
+        self._relays: frozenset[str] = frozenset()
+        self._paced: dict[str, Rate] = {}  # what is no relay
         self._begin()
 
     def _begin(self) -> None:
@@ -59,9 +62,21 @@ class RedisLimiter:
         with self._own():
             for name, relay in relays.items():
                 self._mine.setdefault(name, Tally(relay, limit=relay.max_connections)).go(relay)
-            for name in self._mine.keys() - relays.keys():
+            self._relays = frozenset(relays)
+            for name in self._mine.keys() - relays.keys() - self._paced.keys():
                 if not self._mine[name].open:
                     del self._mine[name]
+
+    def pace(self, name: str, rate: Rate) -> None:
+        with self._own():
+            if self._paced.get(name) == rate:
+                return
+            self._paced[name] = rate
+            while len(self._paced) > MAX_PACED:
+                self._mine.pop(oldest := next(iter(self._paced)), None)
+                del self._paced[oldest]
+            like_a_relay = Relay(name, "", 0, rate=rate)
+            self._mine.setdefault(name, Tally(like_a_relay)).go(like_a_relay)
 
     def rate(self, relay: str) -> Rate:
         mine = self._mine.get(relay)
@@ -166,7 +181,7 @@ class RedisLimiter:
 
     def usage(self) -> Mapping[str, Usage]:
         with self._own():
-            return {name: self._usage(mine) for name, mine in self._mine.items()}
+            return {name: self._usage(mine) for name, mine in self._mine.items() if name in self._relays}
 
     def _usage(self, mine: Tally) -> Usage:
         windows, answer = mine.relay.rate.windows, self._ask(mine, "look")

@@ -169,6 +169,17 @@ class MemoryCampaigns:
         with self._lock:
             self._keep(replace(self._rows[campaign.name], reported_at=self._now()))
 
+    def pending(self) -> bool:
+        with self._lock:
+            now = self._now()
+            return any(
+                row.state is CampaignState.RUNNING
+                or (row.state is CampaignState.SCHEDULED and (row.start_at or 0.0) <= now)
+                or (row.state is CampaignState.CANCELLED and row.sums is None and row.submission is not None)
+                or (row.finished_at is not None and row.reported_at is None)
+                for row in self._rows.values()
+            )
+
     def sums(self, campaign: Campaign) -> Sums:
         with self._lock:
             found = self._rows[campaign.name]

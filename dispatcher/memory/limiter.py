@@ -53,6 +53,7 @@ class _Shared:
     def __init__(self, clock: Clock) -> None:
         self.clock, self.lock = clock, threading.RLock()
         self.relays: dict[str, Relay] = {}
+        self.paced: dict[str, Relay] = {}  # what is no relay, but has a rate as if it were
         self.slates: dict[str, Slate] = {}
         self.open: dict[str, _Open] = {}
         self.takers = count()
@@ -79,8 +80,14 @@ class MemoryLimiter:
                 if name not in self._shared.relays or self._shared.relays[name].rate != relay.rate:
                     self._shared.slates[name] = Slate(relay.rate)
                 self._shared.open.setdefault(name, _Open())
-            self._shared.relays = dict(relays)
+            self._shared.relays = {**self._shared.paced, **relays}
             self._most = {name: relay.max_connections for name, relay in relays.items()}
+
+    def pace(self, name: str, rate: Rate) -> None:
+        with self._shared.lock:
+            if name not in self._shared.paced or self._shared.paced[name].rate != rate:
+                self._shared.paced[name] = self._shared.relays[name] = Relay(name, "", 0, rate=rate)
+                self._shared.slates[name] = Slate(rate)
 
     def rate(self, relay: str) -> Rate:
         found = self._shared.relays.get(relay)
@@ -138,7 +145,8 @@ class MemoryLimiter:
 
     def usage(self) -> Mapping[str, Usage]:
         with self._shared.lock:
-            return {name: self._usage(name, relay) for name, relay in self._shared.relays.items()}
+            relays = {name: relay for name, relay in self._shared.relays.items() if name not in self._shared.paced}
+            return {name: self._usage(name, relay) for name, relay in relays.items()}
 
     def close(self) -> None:
         """Leave all connections."""

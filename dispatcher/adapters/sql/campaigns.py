@@ -7,7 +7,7 @@ comes second, or comes back from the dead, adds nothing.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy import Double, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dispatcher.adapters.sql import accepting, acting, braking, pausing
@@ -188,6 +188,17 @@ class SqlCampaigns:
     def reported(self, campaign: Campaign) -> None:
         with self._database.writing() as tx:
             tx.execute(_row(campaign.id).values(reported_at=tx.now))
+
+    def pending(self) -> bool:
+        state = campaigns.c.state
+        moves = or_(
+            state == CampaignState.RUNNING.value,
+            and_(state == CampaignState.SCHEDULED.value, campaigns.c.start_at <= bindparam("now", type_=Double)),
+            and_(state == CampaignState.CANCELLED.value, campaigns.c.sums.is_(None), campaigns.c.submission.is_not(None)),
+            and_(campaigns.c.finished_at.is_not(None), campaigns.c.reported_at.is_(None)),
+        )
+        with self._database.reading() as tx:
+            return bool(tx.execute(select(exists().where(moves)), {"now": tx.now}).scalar())
 
     def sums(self, campaign: Campaign) -> Sums:
         with self._database.reading() as tx:

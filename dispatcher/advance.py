@@ -1,0 +1,98 @@
+"""Moves campaigns on, a piece at a time: begins those whose time has come, makes messages of their audiences, ends what
+is over, and tells the owner. Whatever is killed in between, the next one goes on where it stands."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dispatcher.campaign import Campaign, CampaignState
+from dispatcher.delivery import WAITING, Actor, Selector, State
+from dispatcher.errors import SubmissionError
+from dispatcher.events import CampaignEnded
+from dispatcher.expansion import Plan
+from dispatcher.interfaces import Clock, EventSink, Ledger
+from dispatcher.render import Template
+
+CHUNK = 1000  # rows of an audience in one transaction
+_CANCELLED_AT_ONCE = 10_000
+_OURSELVES = Actor("dispatcher", "campaigns", "its campaign was cancelled")
+
+
+class Advance:
+    """``version`` answers a template by its digest, ``report`` the submission that tells an owner."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        sink: EventSink,
+        *,
+        version: Callable[[str], Template],
+        report: Callable[[Campaign], Mapping[str, Any] | None],
+        submit: Callable[[Mapping[str, Any]], object],
+    ) -> None:
+        self._ledger, self._store, self._clock, self._sink = ledger, ledger.campaigns, clock, sink
+        self._version, self._report, self._submit = version, report, submit
+
+    def run(self, seconds: float, stopping: Callable[[], bool]) -> bool:
+        """For so long at most; whether there are rows left to be made messages of."""
+        until = self._clock.monotonic() + seconds
+
+        def over() -> bool:
+            return stopping() or self._clock.monotonic() >= until
+
+        self._store.begin_due()
+        for campaign in reversed(self._store.listed(CampaignState.RUNNING, CampaignState.CANCELLED)):
+            if campaign.state is CampaignState.CANCELLED:
+                self._end_cancelled(campaign)
+            elif campaign.complete:
+                self._finish(campaign)
+        self._tell_owners()
+        waiting = [row for row in reversed(self._store.listed(CampaignState.RUNNING)) if not row.complete]
+        more = [self._expand(campaign, over) for campaign in waiting]
+        return any(more)
+
+    def _expand(self, campaign: Campaign, over: Callable[[], bool]) -> bool:
+        """Whether there is more of this one."""
+        plan = self._plan(campaign)
+        while not over():
+            campaign = self._store.get(campaign.name)
+            if campaign.state is not CampaignState.RUNNING or campaign.complete:
+                return False
+            rows = self._ledger.audiences.members(campaign.version or 0, campaign.cursor, CHUNK)
+            people = plan.people(rows)
+            made = [plan.expanded(person, campaign.expanded + n) for n, person in enumerate(people)]
+            last, complete = rows[-1][0] if rows else campaign.cursor, len(rows) < CHUNK
+            self._store.expand(campaign, last, made, filtered=len(rows) - len(made), complete=complete)
+        return True
+
+    def _plan(self, campaign: Campaign) -> Plan:
+        template = self._version((campaign.checked or {})["template"])
+        columns = self._ledger.audiences.by_id(campaign.version or 0).columns
+        return Plan(campaign.spec, template, columns, campaign.started_at or self._clock.time())
+
+    def _finish(self, campaign: Campaign) -> None:
+        if not self._store.live(campaign):
+            self._store.finish(campaign)
+
+    def _end_cancelled(self, campaign: Campaign) -> None:
+        """Whoever cancelled it may have been stopped before all of its mails were."""
+        if campaign.sums is not None or campaign.submission is None:
+            return
+        some = Selector(ids=(campaign.submission,), states=tuple(WAITING), limit=_CANCELLED_AT_ONCE)
+        if self._store.live(campaign):
+            self._ledger.change(some, State.CANCELLED, _OURSELVES)
+        else:
+            self._store.finish(campaign)
+
+    def _tell_owners(self) -> None:
+        for campaign in self._store.listed(CampaignState.FINISHED, CampaignState.CANCELLED):
+            if campaign.finished_at is None or campaign.reported_at is not None:
+                continue
+            fault = ""
+            try:
+                if document := self._report(campaign):
+                    self._submit(document)
+            except SubmissionError as error:  # told below; another try would meet the same
+                fault = str(error)
+            self._store.reported(campaign)
+            self._sink(CampaignEnded(campaign.name, campaign.state.value, dict(campaign.sums or {}), fault))
