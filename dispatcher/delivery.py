@@ -40,8 +40,10 @@ SETTLED = frozenset(State) - LIVE
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     # Sent and bounced: a worker whose lease was ended still knew the reply.
-    State.QUEUED: frozenset({State.LEASED, State.CANCELLED, State.EXPIRED, State.SENT, State.BOUNCED}),
-    State.DEFERRED: frozenset({State.LEASED, State.CANCELLED, State.EXPIRED, State.QUEUED}),
+    State.QUEUED: frozenset(
+        {State.LEASED, State.CANCELLED, State.EXPIRED, State.SUPPRESSED, State.SENT, State.BOUNCED}
+    ),
+    State.DEFERRED: frozenset({State.LEASED, State.CANCELLED, State.EXPIRED, State.SUPPRESSED, State.QUEUED}),
     State.LEASED: frozenset(
         {State.SENT, State.DEFERRED, State.BOUNCED, State.EXPIRED, State.QUEUED, State.IN_DOUBT, State.INVALID}
     ),

@@ -16,6 +16,7 @@
     |  |- AuthFailed
     |  |- PoolTimeout
     |  +- LimitReached              a limit of ours; the relay is well
+    |- InvalidToken                 a link of ours that nobody has signed
     +- LedgerError                  temporary
        |- LedgerUnavailable
        |- LeaseLost
@@ -139,6 +140,10 @@ class LimitReached(TransportError):
         super().__init__(relay, reason)
         self.args = (relay, reason, seconds)  # what __init__ takes, so that pickling calls it rightly
         self.seconds = seconds
+
+
+class InvalidToken(DispatcherError):
+    """What was asked for by a link was not signed by us, or not as it stands there."""
 
 
 class LedgerError(DispatcherError):

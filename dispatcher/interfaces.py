@@ -25,6 +25,7 @@ from dispatcher.records import (
 from dispatcher.relay import Relay
 from dispatcher.reply import Outcome, Result
 from dispatcher.retention import Retention
+from dispatcher.suppression import Reason, Suppression
 from dispatcher.template import TemplateVersion
 
 
@@ -307,15 +308,56 @@ class Campaigns(Protocol):
         ...
 
 
+class Suppressions(Protocol):
+    """Whom not to write to, by normal address and scope; what is over does not hold, and is nowhere to be seen.
+
+    A ledger asks it of every address that mail is taken in for, and again when it is leased.
+    """
+
+    def add(self, suppressions: Iterable[Suppression], actor: Actor | None = None) -> int:
+        """Suppress these, in small transactions; how many changed something: where one stands that is as long, it stays
+        as it is. With an actor an act."""
+        ...
+
+    def remove(self, address: str, scope: str | None, actor: Actor, *, reason: Reason | None = None) -> int:
+        """Write to this address again, in this scope (None: in all), if it was suppressed for this reason (None: for
+        any); how many were removed. An act."""
+        ...
+
+    def standing(self, address: str) -> list[Suppression]:
+        """Those of one address."""
+        ...
+
+    def find(
+        self, *, scope: str | None = None, reason: Reason | None = None, address: str | None = None
+    ) -> Iterator[Suppression]:
+        """All for which what is given holds, read in pages."""
+        ...
+
+    def count(self, *, scope: str | None = None, reason: Reason | None = None, address: str | None = None) -> int:
+        """How many ``find`` would find."""
+        ...
+
+    def held(self, addresses: Collection[str], list: str | None) -> dict[str, Suppression]:  # noqa: A002
+        """Who of these gets no mail of this list (None: of no list), by normal address, and the widest reason why."""
+        ...
+
+
 class Ledger(Protocol):
     """The memory. A method is one transaction, on the ledger's clock; raises LedgerUnavailable, changing nothing."""
 
     @property
     def campaigns(self) -> Campaigns: ...
 
+    @property
+    def suppressions(self) -> Suppressions: ...
+
     # -- accepting
     def add(self, submissions: Sequence[Accepted]) -> list[Receipt | IdempotencyConflict]:
-        """Commit these, in order. The same key with the same content answers the first receipt as a duplicate."""
+        """Commit these, in order. The same key with the same content answers the first receipt as a duplicate.
+
+        A recipient who is suppressed is accepted as ``suppressed``, which the receipt says, and need not be rung for.
+        """
         ...
 
     def put_template(self, digest: str, name: str, files: dict[str, str]) -> None:
@@ -351,9 +393,10 @@ class Ledger(Protocol):
     ) -> Lease:
         """Take up to ``limit`` due messages, those named first, then whatever is due longest.
 
-        A message is taken with all its recipients that are due. What is past its lifetime becomes expired instead;
-        what a pause covers stays, and so does what asks for a relay in ``avoid`` (None there: what asks for none). A
-        half-open relay is the caller's to avoid. Two callers never get the same delivery.
+        A message is taken with all its recipients that are due. What is past its lifetime becomes expired instead, and
+        who is suppressed by now suppressed: then ``more`` says to ask again. What a pause covers stays, and so does
+        what asks for a relay in ``avoid`` (None there: what asks for none). A half-open relay is the caller's to avoid.
+        Two callers never get the same delivery.
         """
         ...
 
@@ -362,7 +405,8 @@ class Ledger(Protocol):
 
         A known reply also settles a delivery that is in doubt under the same token. One that came back from a dead
         process (``crashed``) is counted; after the fourth time it is invalid, unless it is held in doubt. Secrets of
-        messages that are settled throughout are wiped.
+        messages that are settled throughout are wiped. An address that the relay does not know is suppressed for good
+        (see ``suppression.by_bounce``).
         """
         ...
 

@@ -1,14 +1,16 @@
 """What every ledger decides alike, whatever it is kept in: pure rules over values. The rows are in the adapters."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.delivery import TRANSITIONS, Actor, Selector, Settlement, State
 from dispatcher.records import Pause
+from dispatcher.reply import Reply
 from dispatcher.schema import merge
+from dispatcher.suppression import ALL, Reason, Suppression, normal
 from dispatcher.template import TemplateVersion
 
 KEY_SECONDS = 30 * 86400.0  # how long an idempotency key is remembered at least
@@ -22,6 +24,7 @@ BRAKE = "its own brake"  # who paused a campaign that met too much trouble
 ALONE_AFTER = 2  # crashes: from then on a message is leased alone, so that it takes no other down with it
 INVALID_AFTER = 4
 
+ADDED, REMOVED = "suppress", "allow"  # what a person does about a suppression
 RESOLVED = {"resubmitted": "resubmit", "dropped": "drop"}  # a reject's outcome -> what a person did
 
 WIPED: dict[str, Any] = {}  # what stands for the secrets of a message that had some, once it is settled
@@ -155,6 +158,17 @@ def _asked(selector: Selector) -> Iterator[tuple[str, object]]:
 def publishing(version: TemplateVersion) -> str:
     """The subject of the act by which a template version is published."""
     return f"{version.name} {version.digest[:12]}"
+
+
+def bounced(rcpt: str, settlement: Settlement, message: str) -> Suppression:
+    """What is learned of an address by a bounce for which ``suppression.by_bounce`` holds; ``message`` is its id."""
+    reply = Reply(settlement.code or 0, settlement.text, settlement.enhanced)
+    return Suppression(rcpt, ALL, Reason.BOUNCE, evidence=str(reply), origin=message)
+
+
+def suppressing(new: Sequence[Suppression]) -> str:
+    """The subject of the act by which these are suppressed."""
+    return f"{normal(new[0].address)} {new[0].scope}" + (" and others" if len(new) > 1 else "")
 
 
 def differing(first: Mapping[str, str], second: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The recipients of a receipt, spelled out when somebody looks: who hands over a million mails seldom does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, overload
 
 from dispatcher import ids
@@ -9,12 +9,19 @@ from dispatcher.mail import ReceiptRecipient
 
 
 class Listing(Sequence[ReceiptRecipient]):
-    """Of a new submission: the addresses, by message, that its receipt lists. Else as the tuple that it stands for."""
+    """Of a new submission: the addresses, by message, that its receipt lists. Else as the tuple that it stands for.
+    ``suppressed``: which of them are, as (message, recipient), counted from 1."""
 
-    __slots__ = ("_listed", "_rcpts", "_seed", "_submission")
+    __slots__ = ("_listed", "_rcpts", "_seed", "_submission", "_suppressed")
 
-    def __init__(self, submission: str, seed: int, rcpts: Sequence[Sequence[str]]) -> None:
-        self._submission, self._seed, self._rcpts = submission, seed, rcpts
+    def __init__(
+        self,
+        submission: str,
+        seed: int,
+        rcpts: Sequence[Sequence[str]],
+        suppressed: Collection[tuple[int, int]] = frozenset(),
+    ) -> None:
+        self._submission, self._seed, self._rcpts, self._suppressed = submission, seed, rcpts, suppressed
         self._listed: tuple[ReceiptRecipient, ...] | None = None
 
     @property
@@ -27,7 +34,8 @@ class Listing(Sequence[ReceiptRecipient]):
         for n, message in enumerate(self._rcpts, 1):
             name = ids.message_id(self._submission, self._seed, n)
             for k, rcpt in enumerate(message, 1):
-                yield ReceiptRecipient(ids.delivery_id(name, k), rcpt, State.QUEUED)
+                state = State.SUPPRESSED if (n, k) in self._suppressed else State.QUEUED
+                yield ReceiptRecipient(ids.delivery_id(name, k), rcpt, state)
 
     @overload
     def __getitem__(self, at: int) -> ReceiptRecipient: ...

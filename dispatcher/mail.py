@@ -93,7 +93,7 @@ class Submission:
 
     Give either ``template`` with ``data``, or ``subject`` with ``text`` or ``html``; either ``to``/``cc``/``bcc``
     (one message to all of them) or ``recipients`` (one personal message each). Times are ISO 8601 with an offset.
-    It is checked when it is submitted, not when it is made.
+    It is checked when it is submitted, not when it is made. ``list`` names the list that this is marketing for.
     """
 
     template: str | None = None
@@ -119,6 +119,7 @@ class Submission:
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     if_in_doubt: str | None = None
+    list: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON document of this submission; fields that were left alone are left out."""
@@ -184,7 +185,8 @@ class Accepted:
     """A checked and normalised submission, ready for the ledger.
 
     Keys of ``shared`` (JSON): ``from``, ``mail_from``, ``reply_to``, ``headers``, ``attachments`` (each ``blob``,
-    ``filename``, ``content_type``, ``content_id``, ``size``), ``subject``, ``text``, ``html``, ``data``, ``locale``.
+    ``filename``, ``content_type``, ``content_id``, ``size``), ``subject``, ``text``, ``html``, ``data``, ``locale``,
+    ``unsubscribe`` (of mail for a list: its ``list``, the ``url`` of our pages, the ``key`` by its id).
     ``fingerprints`` maps each field to a short hash of its normalised value: equal for the same content.
     ``template`` is the content hash of a version. Times are seconds since the epoch; ``due_in`` and ``lifetime``
     count from the ledger's now, ``send_at``, when given, stands for itself.
@@ -206,6 +208,7 @@ class Accepted:
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, Any] | None = None
+    list: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Worker:
                 break
             size = self._size(transports, paused)
             lease = self._lease(lane, size, messages, avoid)
-            if not lease.messages:
+            if not lease.messages and not lease.more:
                 break
             total += len(lease.messages)
             self._send(self._batch(lease, transports, paused, over), lease)

@@ -19,7 +19,7 @@ from dispatcher.memory.rows import DeliveryRow, SubmissionRow
 from dispatcher.memory.store import Store
 from dispatcher.names import unknown
 from dispatcher.records import AttemptRecord
-from dispatcher.suppression import Suppression, why
+from dispatcher.suppression import Suppression
 
 Record = Callable[[Actor, str, str], Any]
 Held = Callable[[Sequence[str], str | None], Mapping[str, Suppression]]
@@ -119,7 +119,7 @@ class MemoryCampaigns:
             message = AcceptedMessage(json.loads(row.own), (AcceptedDelivery(row.rcpt),))
             (delivery,) = self._store.append(submission, row.n, message, row.due_at, self._now())
             if row.address in held:
-                self._settle(delivery, State.SUPPRESSED, why(held[row.address]))
+                delivery.suppress(held[row.address], self._now())
             elif row.fault:
                 self._settle(delivery, State.INVALID, row.fault)
         submission.count += len(rows)

@@ -19,6 +19,7 @@ from dispatcher.ledger import (
     RESOLVED,
     WIPED,
     act_of,
+    bounced,
     changeable,
     differing,
     publishing,
@@ -29,10 +30,12 @@ from dispatcher.ledger import (
 )
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
 from dispatcher.memory.brakes import Brakes
+from dispatcher.memory.campaigns import MemoryCampaigns
 from dispatcher.memory.proving import account, sums
 from dispatcher.memory.retiring import retire
 from dispatcher.memory.rows import DeliveryRow, SubmissionRow, views
 from dispatcher.memory.store import KeyRow, Store, key_of, wipe
+from dispatcher.memory.suppressions import MemorySuppressions
 from dispatcher.records import (
     Account,
     Act,
@@ -46,6 +49,7 @@ from dispatcher.records import (
     Totals,
 )
 from dispatcher.retention import Retention
+from dispatcher.suppression import by_bounce
 from dispatcher.template import TemplateVersion
 
 
@@ -65,6 +69,15 @@ class MemoryLedger:
         self._rejects: list[Reject] = []
         self._resolved: dict[int, float] = {}  # when, by the reject's number
         self._numbers = count(1)
+        self.suppressions = MemorySuppressions(
+            self._lock, self._now, lambda actor, verb, subject, changed: self._act(actor, verb, subject, count=changed)
+        )
+        self.campaigns = MemoryCampaigns(
+            self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held, self._version
+        )
+
+    def _version(self, number: int) -> AudienceVersion:
+        return self.audiences.by_id(number)
 
     # -- accepting
 
@@ -80,12 +93,14 @@ class MemoryLedger:
                 return IdempotencyConflict(accepted.key or "", used.submission, differs)
             first = self._store.submissions.get(used.submission)
             return _receipt(first, used.submission, used.accepted, duplicate=True)
-        row = self._store.insert(accepted, self._now())
+        row = self._store.insert(accepted, self._now(), self.suppressions.holding)
         if accepted.key is not None:
             until = self._now() + self._key_seconds
             self._store.keys[key_of(accepted)] = KeyRow(row.public_id, row.count, dict(accepted.fingerprints), until)
-        numbers = tuple(message.id for message in row.messages)
-        return replace(_receipt(row, row.public_id, row.count), message_ids=numbers)
+        queued = {delivery.message.id for delivery in row.deliveries if delivery.state is State.QUEUED}
+        numbers = tuple(message.id for message in row.messages if message.id in queued)
+        state = standing(delivery.state for delivery in row.deliveries)
+        return replace(_receipt(row, row.public_id, row.count), state=state, message_ids=numbers)
 
     def put_template(self, digest: str, name: str, files: dict[str, str]) -> None:
         with self._lock:
@@ -143,19 +158,22 @@ class MemoryLedger:
                 if row.message.id in crashes or len(crashes) < limit:
                     crashes[row.message.id] = max(row.crashes, crashes.get(row.message.id, 0))
             taken: dict[int, list[DeliveryRow]] = {number: [] for number in together(crashes)}
+            more = len(taken) < len(crashes)
             for row in sorted(rows, key=lambda row: row.id):
                 if row.message.id not in taken:
                     continue
                 if row.expires_at <= now:
                     late = AttemptRecord(now, State.EXPIRED, attempted=False, text=LIFETIME_USED_UP)
                     self._all_become([row], State.EXPIRED, late)
+                elif (held := self.suppressions.holding(row.rcpt, row.message.submission.accepted.list)) is not None:
+                    row.suppress(held, now)
+                    wipe([row.message])
+                    more = True
                 else:
                     row.state, row.token, row.lease_until, row.changed_at = State.LEASED, token, until, now
                     row.owner = owner
                     taken[row.message.id].append(row)
-            return Lease(
-                token, until, views(row for mine in taken.values() for row in mine), now, len(taken) < len(crashes)
-            )
+            return Lease(token, until, views(row for mine in taken.values() for row in mine), now, more)
 
     def _due(self, lane: Lane, avoid: Collection[str | None]) -> list[DeliveryRow]:
         """What waits in the lane, is due, held by no pause, and for no relay that is avoided."""
@@ -177,11 +195,16 @@ class MemoryLedger:
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         with self._lock:
             changed = 0
+            told: defaultdict[str, list[Settlement]] = defaultdict(list)
             for settlement in {each.delivery: each for each in reversed(settlements)}.values():
                 row = self._store.deliveries.get(settlement.delivery)
                 if row is not None and row.token == token and row.settle(settlement, self._now()):
                     wipe([row.message])
                     changed += 1
+                    told[row.message.submission.public_id].append(settlement)
+                    if row.state is State.BOUNCED and by_bounce(settlement):
+                        self.suppressions.add([bounced(row.rcpt, settlement, row.message.public_id)])
+            self.campaigns.feed(told)
             return changed
 
     def held(self, owner: str) -> list[Lease]:
@@ -328,7 +351,7 @@ class MemoryLedger:
     def retire(self, retention: Retention, limit: int) -> Retired:
         with self._lock:
             now = self._now()
-            gone, taken = retire(self._store, retention, now, limit)
+            gone, taken = retire(self._store, retention, now, limit, self.campaigns.goes_on)
             for row in gone:
                 self._brakes.forget("submission", row.public_id)
             if taken < limit:
@@ -381,5 +404,6 @@ def _receipt(row: SubmissionRow | None, public_id: str, accepted: int, *, duplic
         accepted=accepted,
         state=standing(delivery.state for delivery in deliveries),
         duplicate=duplicate,
+        suppressed=sum(each.state is State.SUPPRESSED for each in row.deliveries) if row else 0,
         recipients=tuple(ReceiptRecipient(each.public_id, each.rcpt, each.state) for each in deliveries),
     )

@@ -1,17 +1,22 @@
 """Taking out what is over its retention, of the ledger in memory."""
 
+from collections.abc import Callable
+
 from dispatcher.delivery import SETTLED, Lane
 from dispatcher.memory.rows import SubmissionRow
 from dispatcher.memory.store import Store
 from dispatcher.retention import Retention
 
 
-def retire(store: Store, retention: Retention, now: float, limit: int) -> tuple[list[SubmissionRow], int]:
-    """Remove up to so many deliveries, the oldest first: the submissions that are gone, and how many deliveries."""
+def retire(
+    store: Store, retention: Retention, now: float, limit: int, goes_on: Callable[[str], bool]
+) -> tuple[list[SubmissionRow], int]:
+    """Remove up to so many deliveries, the oldest first: the submissions that are gone, and how many deliveries.
+    ``goes_on``: whether messages may still be added to a submission."""
     gone: list[SubmissionRow] = []
     taken = 0
     for submission in list(store.submissions.values()):
-        if not _over(submission, retention, now):
+        if goes_on(submission.public_id) or not _over(submission, retention, now):
             continue
         taken += _empty(store, submission, limit - taken)
         if submission.messages:

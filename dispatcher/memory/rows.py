@@ -24,6 +24,7 @@ from dispatcher.ledger import (
 )
 from dispatcher.mail import Accepted
 from dispatcher.records import AttemptRecord, DeliveryRecord
+from dispatcher.suppression import Suppression, why
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +117,10 @@ class DeliveryRow:
         """Take a new state, and note what happened."""
         self.state, self.token, self.owner, self.changed_at = state, None, None, now
         self.history.append(event)
+
+    def suppress(self, held: Suppression, now: float) -> None:
+        """It is not to be written to."""
+        self.become(State.SUPPRESSED, AttemptRecord(now, State.SUPPRESSED, attempted=False, text=why(held)), now)
 
     def settle(self, settlement: Settlement, now: float) -> bool:
         """Take what its worker reports, if that may still change anything."""

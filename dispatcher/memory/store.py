@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -14,6 +14,7 @@ from dispatcher.ledger import WIPED, attached, secrets_of, storable
 from dispatcher.mail import Accepted, AcceptedMessage
 from dispatcher.memory.rows import DeliveryRow, MessageRow, SubmissionRow
 from dispatcher.records import Totals
+from dispatcher.suppression import Suppression
 
 Key = tuple[str, str]
 
@@ -38,8 +39,10 @@ class Store:
     keys: dict[Key, KeyRow] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
-    def insert(self, accepted: Accepted, now: float) -> SubmissionRow:
-        """Rows for a new submission."""
+    def insert(
+        self, accepted: Accepted, now: float, held: Callable[[str, str | None], Suppression | None]
+    ) -> SubmissionRow:
+        """Rows for a new submission; ``held``: what holds mail to an address of a list."""
         count = sum(len(message.deliveries) for message in accepted.messages)
         ((public_id, seed),) = ids.new_submissions(1)
         submission = SubmissionRow(public_id, seed, accepted, now, _copy(accepted.shared), count)
@@ -47,7 +50,10 @@ class Store:
         due = now if accepted.send_at is None else accepted.send_at
         expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at
         for n, each in enumerate(accepted.messages, 1):
-            self._append(submission, n, each, due, expires, now)
+            for row in self._append(submission, n, each, due, expires, now):
+                if (found := held(row.rcpt, accepted.list)) is not None:
+                    row.suppress(found, now)
+        wipe(submission.messages)
         return submission
 
     def append(

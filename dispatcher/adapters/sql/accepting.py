@@ -1,38 +1,42 @@
 """Taking mail in: keys first, so that whoever comes second adds nothing, then rows in chunks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import exists, literal_column, select
+from sqlalchemy import exists, func, literal_column, select
 
 from dispatcher import ids
-from dispatcher.adapters.sql import using
+from dispatcher.adapters.sql import timeline, using
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.loading import Values, load
 from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions, written
+from dispatcher.adapters.sql.suppressions import Found, of_addresses
 from dispatcher.delivery import State
 from dispatcher.errors import IdempotencyConflict
-from dispatcher.ledger import RECEIPT_RECIPIENTS, attached, differing, labels, secrets_of, standing, storable
+from dispatcher.ledger import RECEIPT_RECIPIENTS, WIPED, attached, differing, labels, secrets_of, standing, storable
 from dispatcher.listing import Listing
-from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
+from dispatcher.mail import Accepted, AcceptedMessage, Receipt, ReceiptRecipient
+from dispatcher.suppression import Suppression, holding, normal, why
 
 Key = tuple[str, str]
 _OF_A_KEY = "submission", "accepted", "fingerprints", "keep_until", "gone"
 _SUBMISSION = (
     *("id", "public_id", "seed", "lane", "relay", "template", "template_name", "shared", "accepted", "accepted_at"),
-    *("send_at", "lifetime", "if_in_doubt", "tags", "metadata", "labels", "producer", "key", "blobs_noted"),
+    *("send_at", "lifetime", "if_in_doubt", "tags", "metadata", "labels", "producer", "key", "blobs_noted", "list"),
 )
 _MESSAGE = "id", "submission_id", "n", "own", "labels", "secrets"
 _DELIVERY = (
     *("message_id", "k", "rcpt", "kind", "submission_id", "lane", "relay"),
     *("state", "due_at", "expires_at", "changed_at", "attempts", "crashes"),
 )
+_SUPPRESSED = (*_DELIVERY, *(column.name for column in timeline.LAST_COLUMNS))
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A submission that is new, with what it is called from now on, and the numbers of its rows."""
+    """A submission that is new, with what it is called from now on, the numbers of its rows, and who of its recipients
+    is suppressed, as (message, recipient), counted from 1."""
 
     accepted: Accepted
     public_id: str
@@ -40,6 +44,7 @@ class _Draft:
     count: int
     number: int = 0
     messages: Sequence[int] = ()
+    suppressed: dict[tuple[int, int], Suppression] = field(default_factory=dict)
 
 
 def add(tx: Transaction, accepted: Sequence[Accepted], keep_seconds: float) -> list[Receipt | IdempotencyConflict]:
@@ -121,15 +126,41 @@ def _insert(tx: Transaction, drafts: Sequence[_Draft]) -> None:
     for draft, number in zip(drafts, submission_numbers, strict=True):
         first, last = last, last + len(draft.accepted.messages)
         draft.number, draft.messages = number, message_numbers[first:last]
+    if found := of_addresses(tx, _addresses(drafts)):
+        for draft in drafts:
+            draft.suppressed = _suppressed(draft.accepted, found)
     now = tx.now
     message_rows: list[Values] = []
     delivery_rows: list[Values] = []
+    suppressed_rows: list[Values] = []
     for draft in drafts:
         _add_rows(draft, now, message_rows, delivery_rows)
+        if draft.suppressed:
+            suppressed_rows += _suppressed_rows(draft, now)
     load(tx, submissions, _SUBMISSION, [_submission_row(draft, now) for draft in drafts])
     load(tx, messages, _MESSAGE, message_rows)
     load(tx, deliveries, _DELIVERY, delivery_rows)
+    load(tx, deliveries, _SUPPRESSED, suppressed_rows)
     using.write(tx, [use for draft in drafts for use in _uses(draft)])
+
+
+def _addresses(drafts: Sequence[_Draft]) -> set[str]:
+    return {
+        normal(delivery.rcpt)
+        for draft in drafts
+        for message in draft.accepted.messages
+        for delivery in message.deliveries
+    }
+
+
+def _suppressed(accepted: Accepted, found: Found) -> dict[tuple[int, int], Suppression]:
+    suppressed = {}
+    for n, message in enumerate(accepted.messages, 1):
+        for k, delivery in enumerate(message.deliveries, 1):
+            held = holding(found.get(normal(delivery.rcpt), ()), accepted.list)
+            if held is not None:
+                suppressed[n, k] = held
+    return suppressed
 
 
 def _submission_row(draft: _Draft, now: float) -> Values:
@@ -154,6 +185,7 @@ def _submission_row(draft: _Draft, now: float) -> Values:
         storable(accepted.producer),
         None if accepted.key is None else storable(accepted.key),
         True,
+        accepted.list,
     )
 
 
@@ -164,17 +196,42 @@ def _uses(draft: _Draft) -> list[tuple[int, str]]:
 
 def _add_rows(draft: _Draft, now: float, message_rows: list[Values], delivery_rows: list[Values]) -> None:
     """The rows of its messages and of their deliveries."""
-    accepted = draft.accepted
-    due = now if accepted.send_at is None else accepted.send_at
-    expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at
-    shared = draft.number, accepted.lane, accepted.relay, State.QUEUED.value, due, expires, now, 0, 0
+    accepted, suppressed = draft.accepted, draft.suppressed
+    shared = _shared(draft, State.QUEUED, now)
     for n, (number, message) in enumerate(zip(draft.messages, accepted.messages, strict=True), 1):
         own = message.own.get("metadata")
         said = written(labels({**accepted.metadata, **own})) if own else None
         secrets = secrets_of(accepted.secrets, message.secrets)
+        if suppressed and secrets is not None and _silent(draft, n, message):
+            secrets = WIPED
         message_rows.append((number, draft.number, n, written(message.own), said, written(secrets)))
         for k, delivery in enumerate(message.deliveries, 1):
-            delivery_rows.append((number, k, delivery.rcpt, delivery.kind, *shared))
+            if not suppressed or (n, k) not in suppressed:
+                delivery_rows.append((number, k, delivery.rcpt, delivery.kind, *shared))
+
+
+def _suppressed_rows(draft: _Draft, now: float) -> list[Values]:
+    """The rows of those of its recipients who are suppressed, with what their timelines begin with."""
+    shared = _shared(draft, State.SUPPRESSED, now)
+    rows = []
+    for (n, k), held in draft.suppressed.items():
+        delivery = draft.accepted.messages[n - 1].deliveries[k - 1]
+        event = timeline.last(State.SUPPRESSED, now, text=why(held))
+        rows.append((draft.messages[n - 1], k, delivery.rcpt, delivery.kind, *shared, *event.values()))
+    return rows
+
+
+def _shared(draft: _Draft, state: State, now: float) -> Values:
+    """What is the same in all its deliveries in this state."""
+    accepted = draft.accepted
+    due = now if accepted.send_at is None else accepted.send_at
+    expires = due + accepted.lifetime if accepted.expires_at is None else accepted.expires_at
+    return draft.number, accepted.lane, accepted.relay, state.value, due, expires, now, 0, 0
+
+
+def _silent(draft: _Draft, n: int, message: AcceptedMessage) -> bool:
+    """Whether a message goes to nobody."""
+    return all((n, k) in draft.suppressed for k in range(1, len(message.deliveries) + 1))
 
 
 def _receipt(draft: _Draft) -> Receipt:
@@ -184,8 +241,20 @@ def _receipt(draft: _Draft) -> Receipt:
             break
         rcpts.append([delivery.rcpt for delivery in message.deliveries[:left]])
         left -= len(message.deliveries)
-    listing = Listing(draft.public_id, draft.seed, rcpts)
-    return Receipt(draft.public_id, draft.count, State.QUEUED, recipients=listing, message_ids=tuple(draft.messages))
+    suppressed = draft.suppressed
+    listing = Listing(draft.public_id, draft.seed, rcpts, suppressed)
+    numbers = tuple(draft.messages)
+    if not suppressed:
+        return Receipt(draft.public_id, draft.count, State.QUEUED, recipients=listing, message_ids=numbers)
+    each = zip(numbers, enumerate(draft.accepted.messages, 1), strict=True)
+    return Receipt(
+        draft.public_id,
+        draft.count,
+        State.SUPPRESSED if len(suppressed) == draft.count else State.QUEUED,
+        suppressed=len(suppressed),
+        recipients=listing,
+        message_ids=tuple(number for number, (n, message) in each if not _silent(draft, n, message)),
+    )
 
 
 def _again(
@@ -209,6 +278,12 @@ def _again(
 
 def _standing(tx: Transaction, public_id: str, accepted: int) -> Receipt:
     """The receipt of a submission that has been accepted before, with its first recipients as they stand now."""
+    suppressed = tx.execute(
+        select(func.count())
+        .select_from(deliveries)
+        .join(submissions, submissions.c.id == deliveries.c.submission_id)
+        .where(submissions.c.public_id == public_id, deliveries.c.state == State.SUPPRESSED.value)
+    ).scalar_one()
     rows = tx.execute(
         select(submissions.c.seed, messages.c.n, deliveries.c.k, deliveries.c.rcpt, deliveries.c.state)
         .join(messages, messages.c.submission_id == submissions.c.id)
@@ -221,4 +296,5 @@ def _standing(tx: Transaction, public_id: str, accepted: int) -> Receipt:
         ReceiptRecipient(ids.delivery_id(ids.message_id(public_id, row.seed, row.n), row.k), row.rcpt, row.state)
         for row in rows
     )
-    return Receipt(public_id, accepted, standing(row.state for row in rows), duplicate=True, recipients=recipients)
+    state = standing(row.state for row in rows)
+    return Receipt(public_id, accepted, state, duplicate=True, suppressed=suppressed, recipients=recipients)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Double, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from dispatcher.adapters.sql import accepting, acting, braking, pausing
+from dispatcher.adapters.sql import accepting, acting, braking, pausing, timeline
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
 from dispatcher.adapters.sql.loading import Values, load
 from dispatcher.adapters.sql.schema import (
@@ -40,8 +40,11 @@ _COLUMNS = tuple(campaigns.c[name] for name in _CAMPAIGN)
 _MESSAGE = "id", "submission_id", "n", "own"
 _DELIVERY = (
     *("message_id", "k", "rcpt", "kind", "submission_id", "lane", "relay", "state", "due_at", "expires_at"),
-    *("changed_at", "attempts", "crashes", "last_state", "last_at", "last_attempted", "text", "seconds"),
+    *("changed_at", "attempts", "crashes", *(column.name for column in timeline.LAST_COLUMNS)),
 )
+
+
+_UNTOLD = (None,) * len(timeline.LAST_COLUMNS)
 
 
 class SqlCampaigns:
@@ -287,7 +290,7 @@ def _add(tx: Transaction, submission: int, rows: Sequence[Expanded]) -> None:
             state, text = State.SUPPRESSED, why(held[row.address])
         elif row.fault:
             state = State.INVALID
-        told = (None,) * 5 if state is State.QUEUED else (state.value, tx.now, False, storable(text), 0.0)
+        told = _UNTOLD if state is State.QUEUED else timeline.last(state, tx.now, text=storable(text)).values()
         moments = row.due_at, row.due_at + parent.lifetime, tx.now
         delivery_rows.append(
             (number, 1, row.rcpt, "to", submission, parent.lane, parent.relay, state.value, *moments, 0, 0, *told)

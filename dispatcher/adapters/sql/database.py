@@ -43,7 +43,7 @@ class Transaction:
 
     def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
         """An INSERT that can say ON CONFLICT."""
-        return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
+        return insert_in(self.dialect, table)
 
     def rows(self, statement: Select[*tuple[Any, ...]], **parameters: Any) -> Sequence[tuple[Any, ...]]:
         """What a SELECT finds that stands in a module, as the driver has it."""
@@ -56,17 +56,20 @@ class Transaction:
         """Execute a statement that stands in a module; how many rows it has changed."""
         return self._said(statement, parameters).rowcount
 
-    def many(self, statement: Insert | Update, rows: Sequence[dict[str, Any]]) -> None:
-        """Execute a statement that stands in a module for every row of parameters, all with the same names."""
+    def many(self, statement: Insert | Update, rows: Sequence[dict[str, Any]]) -> int:
+        """Execute a statement that stands in a module for every row of parameters, all with the same names; how many
+        rows it has changed."""
         if not rows:
-            return
+            return 0
+        changed = 0
         said = spoken(statement, self.dialect, tuple(rows[0]))
         for chunk in chunks(rows):
             given = said.each(chunk)
             if self.dialect == "postgresql" and isinstance(statement, Update):
-                self.run(at_once(statement, tuple(rows[0])), rows=given)
+                changed += self.run(at_once(statement, tuple(rows[0])), rows=given)
             else:
-                self.connection.exec_driver_sql(said.words, given)
+                changed += self.connection.exec_driver_sql(said.words, given).rowcount
+        return changed
 
     def _said(self, statement: Statement, parameters: dict[str, Any]) -> CursorResult[Any]:
         said = spoken(statement, self.dialect, tuple(parameters))
@@ -79,6 +82,11 @@ class Transaction:
             return self.connection.execute(select(sequence).select_from(func.generate_series(1, count))).scalars().all()
         last = self.connection.execute(select(func.max(table.c.id))).scalar() or 0
         return range(last + 1, last + 1 + count)
+
+
+def insert_in(dialect: str, table: Table) -> "postgresql.Insert | sqlite.Insert":
+    """An INSERT that can say ON CONFLICT, for a statement that is kept."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 class Database:

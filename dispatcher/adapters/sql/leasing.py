@@ -7,7 +7,7 @@ writer is alone anyway). So all recipients of a message go together, and a lease
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.pausing import Brakes, brakes, passed
 from dispatcher.adapters.sql.schema import IN_DUE_INDEX, IN_LEASE_INDEX, deliveries, messages, submissions
 from dispatcher.adapters.sql.spoken import among, one_of
+from dispatcher.adapters.sql.suppressions import of_addresses
 from dispatcher.adapters.sql.viewing import NONE, VIEW, Rows, Viewed, rows_of
 from dispatcher.delivery import WAITING as WAITING_STATES
 from dispatcher.delivery import Lane, Lease, State
@@ -28,6 +29,7 @@ from dispatcher.ledger import (
     reclaimed,
     together,
 )
+from dispatcher.suppression import holding, normal, why
 
 _AT_ONCE = 1000  # deliveries that are reclaimed in one go
 _IS_WAITING = one_of(deliveries.c.state, [state.value for state in WAITING_STATES])
@@ -65,9 +67,26 @@ def lease(
     late = [row for row in rows if row.expires_at <= tx.now]
     timeline.change(tx, late, State.EXPIRED, timeline.last(State.EXPIRED, tx.now, text=LIFETIME_USED_UP))
     good = [row for row in rows if row.expires_at > tx.now] if late else rows
-    for chunk in chunks([row.id for row in good]):
+    read = rows_of(tx, good, chosen)
+    found = _without_suppressed(tx, read)
+    for chunk in chunks([row.id for row in found.rows]):
         tx.run(_TAKE, among=chunk, token=token, lease_until=until, owner=owner, changed_at=tx.now)
-    return Taken(token, until, tx.now, more, rows_of(tx, good, chosen))
+    return Taken(token, until, tx.now, more or found is not read, found)
+
+
+def _without_suppressed(tx: Transaction, read: Rows) -> Rows:
+    """Those that are not suppressed, since they were taken in perhaps; the others are from now on."""
+    found = of_addresses(tx, {normal(row.rcpt) for row in read.rows}) if read.rows else {}
+    if not found:
+        return read
+    going: list[Viewed] = []
+    suppressed: defaultdict[str, list[Viewed]] = defaultdict(list)
+    for row in read.rows:
+        held = holding(found.get(normal(row.rcpt), ()), read.submissions[row.submission_id].list)
+        (going if held is None else suppressed[why(held)]).append(row)
+    for said, those in suppressed.items():
+        timeline.change(tx, those, State.SUPPRESSED, timeline.last(State.SUPPRESSED, tx.now, text=said))
+    return replace(read, rows=going) if suppressed else read
 
 
 @dataclass(frozen=True, slots=True)

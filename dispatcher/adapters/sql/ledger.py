@@ -16,8 +16,10 @@ from dispatcher.adapters.sql import (
     using,
 )
 from dispatcher.adapters.sql.blobs import LedgerBlobs
+from dispatcher.adapters.sql.campaigns import SqlCampaigns
 from dispatcher.adapters.sql.database import Database
 from dispatcher.adapters.sql.retiring import Retiring
+from dispatcher.adapters.sql.suppressions import SqlSuppressions
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.ledger import KEY_SECONDS
@@ -49,6 +51,8 @@ class SqlLedger:
         self._database = Database(url)
         self._retiring = Retiring(self._database)
         self._key_seconds = key_seconds
+        self.suppressions = SqlSuppressions(self._database)
+        self.campaigns = SqlCampaigns(self._database)
 
     def blobs(self) -> LedgerBlobs:
         """Attachments in the same database, over the same connections."""

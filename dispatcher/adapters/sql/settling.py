@@ -7,10 +7,13 @@ from sqlalchemy import bindparam, null, select, update
 
 from dispatcher.adapters.sql import braking, timeline
 from dispatcher.adapters.sql.database import Transaction, chunks
-from dispatcher.adapters.sql.schema import deliveries, messages
+from dispatcher.adapters.sql.schema import deliveries, messages, submissions
 from dispatcher.adapters.sql.spoken import among
+from dispatcher.adapters.sql.suppressions import put
 from dispatcher.delivery import SETTLED, WAITING, Lane, Settlement, State
-from dispatcher.ledger import crashed_with, keeps_token, noted, replaces, settled_as
+from dispatcher.ids import message_id
+from dispatcher.ledger import bounced, crashed_with, keeps_token, noted, replaces, settled_as
+from dispatcher.suppression import by_bounce
 
 _SETTLE = update(deliveries).where(deliveries.c.id == bindparam("number")).values(lease_until=null(), owner=null())
 _BUILT = update(messages).where(messages.c.id == bindparam("number"), messages.c.sha256.is_(None))
@@ -35,6 +38,12 @@ _OWNED = (
     .where(among(deliveries.c.id), deliveries.c.token == bindparam("mine"))
     .order_by(deliveries.c.id)
     .with_for_update(of=deliveries)
+)
+_RECIPIENTS = (
+    select(deliveries.c.id, deliveries.c.rcpt, submissions.c.public_id, submissions.c.seed, messages.c.n)
+    .join(messages, messages.c.id == deliveries.c.message_id)
+    .join(submissions, submissions.c.id == deliveries.c.submission_id)
+    .where(among(deliveries.c.id))
 )
 _STATES = {state.value: state for state in State}
 
@@ -74,8 +83,21 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> in
     tx.many(_SETTLE, [_values(tx, token, change) for change in changes])
     tx.many(_BUILT, _built(changes))
     timeline.wipe(tx, {change.row.message_id for change in changes if change.row.secretive and change.state in SETTLED})
+    _suppress(tx, {each.row.id: each.settlement for each in changes if _is_gone(each)})
     _brake(tx, changes)
     return len(changes)
+
+
+def _is_gone(change: _Change) -> bool:
+    return change.state is State.BOUNCED and by_bounce(change.settlement)
+
+
+def _suppress(tx: Transaction, gone: dict[int, Settlement]) -> None:
+    """Nothing is sent any more to whom the relay does not know."""
+    if not gone:
+        return
+    rows = (row for chunk in chunks(list(gone)) for row in tx.rows(_RECIPIENTS, among=chunk))
+    put(tx, [bounced(rcpt, gone[number], message_id(*names)) for number, rcpt, *names in rows])
 
 
 def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, _Owned]:

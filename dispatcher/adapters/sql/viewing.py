@@ -39,6 +39,7 @@ _SUBMISSIONS = select(
     submissions.c.accepted_at,
     submissions.c.send_at,
     submissions.c.if_in_doubt,
+    submissions.c.list,
 ).where(among(submissions.c.id))
 _LANES = {lane.value: lane for lane in Lane}
 
@@ -73,6 +74,7 @@ class _Shared(NamedTuple):
     accepted_at: float
     send_at: float | None
     if_in_doubt: str
+    list: str | None
 
 
 @dataclass(frozen=True, slots=True)
