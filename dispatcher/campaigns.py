@@ -23,20 +23,20 @@ def _silent(_: int) -> None: ...
 
 
 class Campaigns:
-    """``publish`` answers the version of a template that new mail is rendered with, ``version`` one by its digest,
-    ``accept`` checks what all recipients share, ``submit`` accepts a mail."""
+    """``publish`` answers the version of a template that new mail is rendered with, ``accept`` checks what all recipients share, ``submit`` accepts a mail, ``begun`` is called when there is something
+    to do for workers."""
 
     def __init__(
         self,
         ledger: Ledger,
         *,
         publish: Callable[[str], tuple[str, Template]],
-        version: Callable[[str], Template],
         accept: Callable[[Mapping[str, Any]], Accepted],
         submit: Callable[[Mapping[str, Any]], Receipt],
+        begun: Callable[[], object],
     ) -> None:
         self._ledger, self._store = ledger, ledger.campaigns
-        self._publish, self._version, self._accept, self._submit = publish, version, accept, submit
+        self._publish, self._accept, self._submit, self._begun = publish, accept, submit, begun
 
     # -- making
 
@@ -143,7 +143,9 @@ class Campaigns:
             if value := getattr(found.spec, setting):
                 shared[setting] = list(value) if setting == "rate" else value
         accepted = replace(accepted, shared=shared, template=checked.get("template", accepted.template))
-        return self._store.start(name, accepted, found.spec.earliest(), actor)
+        started = self._store.start(name, accepted, found.spec.earliest(), actor)
+        self._begun()
+        return started
 
     def act(self, name: str, verb: str, actor: Actor) -> Campaign:
         """``pause``, ``resume`` or ``cancel``. What a worker has in hand at this moment is finished. Raises
@@ -153,6 +155,7 @@ class Campaigns:
         found = self._store.act(name, verb, actor)
         if verb == "cancel" and found.submission:
             self._ledger.change(Selector(ids=(found.submission,), states=tuple(WAITING)), State.CANCELLED, actor)
+        self._begun()
         return self._store.get(name)
 
     def retry(

@@ -17,7 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from dispatcher import intake
+from dispatcher.advance import Advance
 from dispatcher.bells import Bells
+from dispatcher.campaign_report import CampaignReport
+from dispatcher.campaigns import Campaigns
 from dispatcher.compose import Sources, fingerprint
 from dispatcher.delivery import Lane, Selector
 from dispatcher.errors import SubmissionError, TemplateError
@@ -26,6 +29,7 @@ from dispatcher.handed import Handed
 from dispatcher.head import Context
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journals, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
+from dispatcher.pacing import Pacing
 from dispatcher.policy import UPKEEP_SECONDS, Policy
 from dispatcher.render import Template, compiled
 from dispatcher.replay import Replay
@@ -37,6 +41,7 @@ from dispatcher.upkeep import Removed, Upkeep
 from dispatcher.worker import Worker
 
 CHUNK = 500  # submissions in one transaction of submit_many
+EXPAND_SECONDS = 2.0  # after which campaigns that nobody moves on are taken up again
 _PUBLISHED_SECONDS = 1.0
 
 
@@ -100,10 +105,19 @@ class Dispatcher:
             ledger, journal, self.clock,
             seconds=self.policy.settle_seconds, look=self._sweeper.look, back=self._replay.again, sink=sink,
         )  # fmt: skip
+        throttle = Throttle(limiter, self.clock)
+        self.campaigns = Campaigns(
+            ledger, publish=self._publish, accept=self._accept_later, submit=self.submit,
+            begun=queue.expand,
+        )  # fmt: skip
+        self._advance = Advance(
+            ledger, self.clock, sink, version=self._version, report=CampaignReport(ledger).document, submit=self.submit
+        )
         self._worker = Worker(
             ledger=ledger,
             relays=self._relays,
-            throttle=Throttle(limiter, self.clock),
+            throttle=throttle,
+            pacing=Pacing(limiter, throttle, self.clock),
             sources=Sources(template=self._version, blob=blobs.get),
             journal=journal,
             settler=self.settler,
@@ -230,6 +244,10 @@ class Dispatcher:
             return error
         return accepted
 
+    def _accept_later(self, document: Mapping[str, Any]) -> Accepted:
+        """Check what the recipients of a campaign share."""
+        return intake.accept(document, self._context(), later=True)
+
     def _check_times(self, accepted: Accepted, now: float) -> None:
         try:
             intake.check_times(accepted, now)
@@ -307,6 +325,15 @@ class Dispatcher:
     def sweep(self) -> int:
         """End leases that are past their term and ring for what is due, if nobody did just now; bells rung."""
         return self._sweeper.sweep()
+
+    def advance(
+        self, seconds: float, *, again: bool = False, stopping: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Move campaigns on, for so long at most, unless somebody did just now; ``again``: this goes on where one ended
+        that had more to do. Whether there is more."""
+        if not self.ledger.tick("expand", 0.0 if again else EXPAND_SECONDS):
+            return False
+        return self._advance.run(seconds, stopping)
 
     def upkeep(
         self, seconds: float, *, again: bool = False, stopping: Callable[[], bool] = lambda: False

@@ -24,17 +24,22 @@ _EXTRAS = frozenset(("reply_to", "headers", "attachments", *_INLINE))
 
 @dataclass(slots=True)
 class _Draft:
-    """The parts of one submission while they are being checked; ``data`` is the JSON of its data."""
+    """The parts of one submission while they are being checked; ``data`` is the JSON of its data, ``personal``: each
+    recipient gets a message."""
 
     document: Mapping[str, Any]
     context: Context
     head: Head
     data: str
+    personal: bool
     bytes: int = 0
 
 
-def accept(document: Any, context: Context, *, producer: str = "", key: str | None = None) -> Accepted:
-    """Check and normalise one submission. ``key`` stands in when the document names none.
+def accept(
+    document: Any, context: Context, *, producer: str = "", key: str | None = None, later: bool = False
+) -> Accepted:
+    """Check and normalise one submission. ``key`` stands in when the document names none; ``later``: its recipients
+    are none yet, and get a message each.
 
     Raises SubmissionError or one of its kinds, naming the field.
     """
@@ -44,10 +49,10 @@ def accept(document: Any, context: Context, *, producer: str = "", key: str | No
     fields.check_shape(document, fields.FIELDS, "")
     data = fields.check_json(document)
     head = _head(document, context)
-    draft = _Draft(document, context, head, data)
+    draft = _Draft(document, context, head, data, later or bool(document.get("recipients")))
     send_at, expires_at = fields.times(document)
     shared, own, secrets = _content(draft)
-    messages = _batch(draft) if document.get("recipients") else (_single(draft, own, secrets),)
+    messages = () if later else _batch(draft) if draft.personal else (_single(draft, own, secrets),)
     chosen = fields.key_of(document.get("idempotency_key", key))
     return Accepted(
         lane=head.lane,
@@ -65,7 +70,7 @@ def accept(document: Any, context: Context, *, producer: str = "", key: str | No
         if_in_doubt=head.if_in_doubt,
         tags=fields.tags_of(document),
         metadata=fields.metadata_of(document, "metadata"),
-        secrets=secrets if document.get("recipients") else None,
+        secrets=secrets if draft.personal else None,
     )
 
 
@@ -90,8 +95,7 @@ def _head(document: Mapping[str, Any], context: Context) -> Head:
 
 def _content(draft: _Draft) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
     """What all recipients share, what a single message has of its data, and the sensitive part of that."""
-    document, template = draft.document, draft.head.template
-    personal = bool(document.get("recipients"))
+    document, template, personal = draft.document, draft.head.template, draft.personal
     public, secrets = document.get("data", {}), None
     if template is None:
         _check_inline(draft)

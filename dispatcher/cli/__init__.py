@@ -10,6 +10,7 @@ from dispatcher import __version__
 from dispatcher.cli import (
     acts,
     broker,
+    campaigns,
     db,
     demo,
     doctor,
@@ -54,6 +55,7 @@ app.command("pause", epilog="Example: dispatcher pause bulk --for 2h --reason 'w
 app.command("resume", epilog="Example: dispatcher resume bulk")(pause.resume)
 app.command("acts", epilog="Example: dispatcher acts --since 2d")(acts.acts)
 app.add_typer(messages.app, name="messages")
+app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(templates.app, name="templates")
 app.add_typer(relays.app, name="relays")

@@ -1,6 +1,7 @@
 """What commands begin with: the settings, a dispatcher or its ledger, and who is at the keyboard."""
 
 import getpass
+import json
 import os
 import re
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -138,3 +139,19 @@ def read_text(path: str, option: str) -> str:
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
         raise ConfigurationError(option, f"{path}:{row}: is not UTF-8") from None
+
+
+def json_argument(given: str | None, option: str) -> Any:
+    """JSON as it stands, or in a file; what begins with a brace is no file's name. Raises ConfigurationError naming the
+    option."""
+    if given is None:
+        return None
+    inline = given.lstrip().startswith("{")
+    text, where = (given, "") if inline else (read_text(given, option), f"{given}:")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"{where}{error.lineno}: " if where else ""
+        raise ConfigurationError(option, f"{place}is not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(option, f"{where} is not JSON: {error}") from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dispatcher.cli.opening import moment, opened, pairs, read_text, settings_of_user, warn_if_unserved
+from dispatcher.cli.opening import json_argument, moment, opened, pairs, read_text, settings_of_user, warn_if_unserved
 from dispatcher.cli.output import Json, count, document, line, note
 from dispatcher.cli.wait import patiently
 from dispatcher.delivery import LIVE, Selector, State
@@ -84,7 +84,7 @@ def send(  # noqa: PLR0917 - a mail has many parts, and each is an option
         "text": _content(text, "--text"), "html": _content(html, "--html"), "from": sender, "reply_to": reply_to,
         "headers": dict(pairs(header or (), "--header")) or None, "lane": lane, "relay": relay,
         "idempotency_key": key, "tags": tag, "metadata": dict(pairs(metadata or (), "--metadata")) or None,
-        "data": _data(data), "attachments": [{"path": path} for path in attach or ()] or None,
+        "data": json_argument(data, "--data"), "attachments": [{"path": path} for path in attach or ()] or None,
         "send_at": None if at is None else datetime.fromtimestamp(moment(at, "--at"), UTC).isoformat(),
     }  # fmt: skip
     settings = settings_of_user()
@@ -102,21 +102,6 @@ def send(  # noqa: PLR0917 - a mail has many parts, and each is an option
 
 def _content(text: str | None, option: str) -> str | None:
     return read_text(text[1:], option) if text and text.startswith("@") else text
-
-
-def _data(given: str | None) -> Any:
-    """JSON as it stands, or in a file; what begins with a brace is no file's name."""
-    if given is None:
-        return None
-    inline = given.lstrip().startswith("{")
-    text, where = (given, "") if inline else (read_text(given, "--data"), f"{given}:")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{where}{error.lineno}: " if where else ""
-        raise ConfigurationError("--data", f"{place}is not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError("--data", f"{where} is not JSON: {error}") from None
 
 
 def _show(receipt: "Receipt") -> None:
