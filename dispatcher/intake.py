@@ -46,6 +46,8 @@ def accept(document: Any, context: Context, *, producer: str = "", key: str | No
     head = _head(document, context)
     draft = _Draft(document, context, head, data)
     send_at, expires_at = fields.times(document)
+    if head.list is not None:
+        _check_personal(document)
     shared, own, secrets = _content(draft)
     messages = _batch(draft) if document.get("recipients") else (_single(draft, own, secrets),)
     chosen = fields.key_of(document.get("idempotency_key", key))
@@ -66,6 +68,7 @@ def accept(document: Any, context: Context, *, producer: str = "", key: str | No
         tags=fields.tags_of(document),
         metadata=fields.metadata_of(document, "metadata"),
         secrets=secrets if document.get("recipients") else None,
+        list=head.list,
     )
 
 
@@ -184,6 +187,14 @@ def _single(draft: _Draft, data: dict[str, Any], secrets: dict[str, Any] | None)
         own["data"] = data
         written.append(f'"data":{draft.data if secrets is None else encode(data)}')
     return AcceptedMessage(Written(own, f"{{{','.join(written)}}}"), tuple(deliveries.values()), secrets)
+
+
+def _check_personal(document: Mapping[str, Any]) -> None:
+    """Each recipient of a list has a link of their own by which to leave it."""
+    if document.get("recipients"):
+        return
+    if len(document.get("to", ())) != 1 or document.get("cc") or document.get("bcc"):
+        raise SubmissionError("list", "goes with recipients, or with a single address in to and none in cc and bcc")
 
 
 def _batch(draft: _Draft) -> tuple[AcceptedMessage, ...]:
