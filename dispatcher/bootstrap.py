@@ -16,6 +16,7 @@ from dispatcher.adapters.redis_limiter import RedisLimiter
 from dispatcher.adapters.relays import Relays
 from dispatcher.adapters.runtime import broker_address, writable
 from dispatcher.adapters.runtime import read as read_runtime
+from dispatcher.adapters.secret_keys import secret_keys
 from dispatcher.adapters.smtp import SmtpTransport
 from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.adapters.sql.opening import open_ledger
@@ -80,13 +81,13 @@ def build(
         refreshed=relays.refreshed if watch else lambda: None,
         journals=journals,
         limiter=limits,
-        policy=policy(settings),
+        policy=policy(settings, secret_keys(settings)),
         sink=told,
     )
 
 
-def policy(settings: Settings) -> Policy:
-    """The part of the settings that the use case goes by."""
+def policy(settings: Settings, keys: Sequence[str] = ()) -> Policy:
+    """The part of the settings that the use case goes by, with the keys that sign its links."""
     delivery, retry = settings.delivery, settings.retry
     return Policy(
         sender=settings.sender,
@@ -102,6 +103,8 @@ def policy(settings: Settings) -> Policy:
         settle_seconds=delivery.settle_seconds,
         sweep_seconds=delivery.sweep_seconds,
         retention=_retention(settings),
+        secret_keys=keys,
+        public_url=settings.pages_url,
     )
 
 

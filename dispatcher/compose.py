@@ -1,31 +1,42 @@
 """From what the ledger keeps to the bytes on the wire: the same message gives the same bytes at every attempt."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from dispatcher import mime, render
+from dispatcher import mime, render, unsubscribe
 from dispatcher.address import parse, parse_sender
 from dispatcher.delivery import LeasedMessage
+from dispatcher.errors import ConfigurationError
 from dispatcher.mail import Message
 from dispatcher.render import Rendered, Template
 from dispatcher.transfer import encode_bytes
 
 KEPT_BYTES = 32 * 1024 * 1024
+_LIST_UNSUBSCRIBE = "list-unsubscribe"
 
 
 class Sources:
-    """Where the parts of a message come from: a template by its digest, an attachment's bytes by its blob id.
+    """Where the parts of a message come from: a template by its digest, an attachment's bytes by its blob id, and the
+    keys that sign its links, of which the first signs.
 
     The attachments that were asked for last are kept as they stand in a mail, up to ``KEPT_BYTES``: the same file may
     go to thousands, and neither its way here nor its encoding need be paid for each. Threads may share it.
     """
 
-    def __init__(self, template: Callable[[str], Template], blob: Callable[[str], bytes]) -> None:
-        self.template, self._blob = template, blob
+    def __init__(
+        self, template: Callable[[str], Template], blob: Callable[[str], bytes], keys: Sequence[str] = ()
+    ) -> None:
+        self.template, self._blob, self._keys = template, blob, keys
         self._kept: dict[str, bytes] = {}  # the one that was asked for last is the last
         self._lock = threading.Lock()
+
+    def key(self, wanted: str) -> str:
+        """The key of this id, else the one that signs now. Raises ConfigurationError."""
+        if not self._keys:
+            raise ConfigurationError("DISPATCHER_SECRET_KEYS", "there is none to sign an unsubscribe link with")
+        return unsubscribe.chosen(self._keys, wanted)
 
     def encoded(self, blob: str) -> bytes:
         """An attachment in base64, with its line ends."""
@@ -55,7 +66,8 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
     """
     shared, own = leased.shared, leased.own
     sender = parse_sender(shared["from"], "from")
-    rendered = _render(leased, sources)
+    link = _unsubscribe_url(leased, sources) if "unsubscribe" in shared else None
+    rendered = _render(leased, sources, link)
     content, utf8 = mime.build(
         mime.Content(
             leased.public_id,
@@ -67,7 +79,7 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
             rendered.subject,
             rendered.text,
             rendered.pieces,
-            _headers(shared, own),
+            _headers(shared, own, link),
             _attachments(shared, own, sources),
         )
     )
@@ -78,9 +90,20 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
     return Message(leased.id, mail_from, rcpt_to, content, utf8)
 
 
-def _headers(shared: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """All of them, a message's own over those that it shares."""
-    return tuple({**shared.get("headers", {}), **own.get("headers", {})}.items())
+def _unsubscribe_url(leased: LeasedMessage, sources: Sources) -> str:
+    """By which the one recipient of a message leaves the list that it is for."""
+    said = leased.shared["unsubscribe"]
+    token = unsubscribe.token(leased.deliveries[0].rcpt, said["list"], sources.key(said["key"]))
+    return f"{said['url']}{unsubscribe.PATH}{token}"
+
+
+def _headers(shared: Mapping[str, Any], own: Mapping[str, Any], link: str | None) -> tuple[tuple[str, str], ...]:
+    """All of them, a message's own over those that it shares; and how to leave the list, in one click (RFC 8058),
+    unless the producer says it."""
+    given = {**shared.get("headers", {}), **own.get("headers", {})}
+    if link is not None and _LIST_UNSUBSCRIBE not in map(str.lower, given):
+        given = {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click", **given}
+    return tuple(given.items())
 
 
 def _attachments(shared: Mapping[str, Any], own: Mapping[str, Any], sources: Sources) -> tuple[mime.Part, ...]:
@@ -88,12 +111,14 @@ def _attachments(shared: Mapping[str, Any], own: Mapping[str, Any], sources: Sou
     return tuple([_part(attachment, sources) for attachment in given])
 
 
-def _render(leased: LeasedMessage, sources: Sources) -> Rendered:
+def _render(leased: LeasedMessage, sources: Sources, link: str | None) -> Rendered:
     shared, own = leased.shared, leased.own
     if leased.template is None:
         html = shared.get("html")
         return Rendered(shared["subject"], shared.get("text") or render.plain(html or ""), html)
     data: Mapping[str, Any] = {**shared.get("data", {}), **own.get("data", {})}
+    if link is not None:
+        data = {"unsubscribe_url": link, **data}
     return sources.template(leased.template).render(own.get("locale", shared.get("locale")), data)
 
 

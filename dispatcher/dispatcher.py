@@ -88,6 +88,7 @@ class Dispatcher:
         sink: EventSink = lambda _: None,
     ) -> None:
         self.ledger, self.queue, self.blobs = ledger, queue, blobs
+        self.suppressions = ledger.suppressions
         self.policy, self.clock = policy or Policy(), clock or SystemClock()
         sink = unfailing(sink)
         self._templates, self._attach, self._transports, self._refreshed = templates, attach, transports, refreshed
@@ -118,7 +119,7 @@ class Dispatcher:
             relays=self._relays,
             throttle=throttle,
             pacing=Pacing(limiter, throttle, self.clock),
-            sources=Sources(template=self._version, blob=blobs.get),
+            sources=Sources(template=self._version, blob=blobs.get, keys=self.policy.secret_keys),
             journal=journal,
             settler=self.settler,
             policy=self.policy,
@@ -231,6 +232,7 @@ class Dispatcher:
             mail_from=self.policy.mail_from,
             if_in_doubt=self.policy.if_in_doubt,
             max_bytes=self.policy.max_bytes,
+            unsubscribe=self.policy.unsubscribe,
         )
 
     def _check(

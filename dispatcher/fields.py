@@ -25,6 +25,7 @@ _TEXT = (
     "relay",
     "idempotency_key",
     "if_in_doubt",
+    "list",
     "send_at",
     "expires_at",
 )

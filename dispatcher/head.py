@@ -11,9 +11,10 @@ from dispatcher.address import parse, parse_sender
 from dispatcher.delivery import Lane
 from dispatcher.errors import SubmissionError
 from dispatcher.render import Template
+from dispatcher.suppression import list_name
 from dispatcher.written import Written
 
-HEAD_FIELDS = "template", "locale", "from", "mail_from", "lane", "relay", "if_in_doubt"
+HEAD_FIELDS = "template", "locale", "from", "mail_from", "lane", "relay", "if_in_doubt", "list"
 _MAIL_FROM = re.compile(r"\{(?!id\})|(?<!\{id)\}")
 
 
@@ -28,6 +29,7 @@ class Head:
     template: Template | None
     digest: str | None
     shared: Written
+    list: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Context:
     """What checking needs to know, and the heads that it came by: for submissions that are accepted together.
 
     ``template`` finds a template and its digest by name (raises UnknownTemplate); ``store`` turns the JSON of one
-    attachment into its stored form (see ``Accepted.shared``).
+    attachment into its stored form (see ``Accepted.shared``). ``unsubscribe``: where one leaves a list, and the id of
+    the key that signs it (``url``, ``key``).
     """
 
     now: float
@@ -47,6 +50,7 @@ class Context:
     mail_from: str | None = None
     if_in_doubt: str = "resend"
     max_bytes: int = 25 * 1024 * 1024
+    unsubscribe: Mapping[str, str] = field(default_factory=dict)
     heads: dict[tuple[str | None, ...], Head] = field(default_factory=dict)
 
 
@@ -55,10 +59,13 @@ def check_head(document: Mapping[str, Any], context: Context) -> Head:
     lane = Lane(fields.choice(document, "lane", tuple(Lane), Lane.TRANSACTIONAL))
     name = document.get("template")
     digest, template = context.template(name) if name else (None, None)
+    list_ = _list(document)
     shared = {
         "from": _sender(document, context),
         "mail_from": _mail_from(document, context),
         "locale": check_locale(template, document.get("locale"), "locale"),
+        # Written down, so that every attempt says the same after the keys or our address have changed.
+        "unsubscribe": {"list": list_, **context.unsubscribe} if list_ and context.unsubscribe else None,
     }
     return Head(
         lane=lane,
@@ -68,6 +75,7 @@ def check_head(document: Mapping[str, Any], context: Context) -> Head:
         template=template,
         digest=digest,
         shared=Written({name: value for name, value in shared.items() if value is not None}),
+        list=list_,
     )
 
 
@@ -102,6 +110,15 @@ def _mail_from(document: Mapping[str, Any], context: Context) -> str | None:
     if address.display:
         raise SubmissionError("mail_from", "must be a bare address, without a name")
     return str(text)
+
+
+def _list(document: Mapping[str, Any]) -> str | None:
+    if (text := document.get("list")) is None:
+        return None
+    try:
+        return list_name(text)
+    except ValueError as error:
+        raise SubmissionError("list", str(error)) from None
 
 
 def _relay(document: Mapping[str, Any], context: Context) -> str | None:

@@ -51,6 +51,8 @@ def accept(
     head = _head(document, context)
     draft = _Draft(document, context, head, data, later or bool(document.get("recipients")))
     send_at, expires_at = fields.times(document)
+    if head.list is not None and not later:
+        _check_personal(document)
     shared, own, secrets = _content(draft)
     messages = () if later else _batch(draft) if draft.personal else (_single(draft, own, secrets),)
     chosen = fields.key_of(document.get("idempotency_key", key))
@@ -71,6 +73,7 @@ def accept(
         tags=fields.tags_of(document),
         metadata=fields.metadata_of(document, "metadata"),
         secrets=secrets if draft.personal else None,
+        list=head.list,
     )
 
 
@@ -188,6 +191,14 @@ def _single(draft: _Draft, data: dict[str, Any], secrets: dict[str, Any] | None)
         own["data"] = data
         written.append(f'"data":{draft.data if secrets is None else encode(data)}')
     return AcceptedMessage(Written(own, f"{{{','.join(written)}}}"), tuple(deliveries.values()), secrets)
+
+
+def _check_personal(document: Mapping[str, Any]) -> None:
+    """Each recipient of a list has a link of their own by which to leave it."""
+    if document.get("recipients"):
+        return
+    if len(document.get("to", ())) != 1 or document.get("cc") or document.get("bcc"):
+        raise SubmissionError("list", "goes with recipients, or with a single address in to and none in cc and bcc")
 
 
 def _batch(draft: _Draft) -> tuple[AcceptedMessage, ...]:

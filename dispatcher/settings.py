@@ -1,12 +1,14 @@
 """All settings, as one frozen object. ``dispatcher.sources`` reads them."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -18,6 +20,10 @@ PREFIX = "DISPATCHER_"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 MARGIN_SECONDS = 1.0  # what settling a last outcome may take
+MIN_KEY = 16  # characters of a key that signs
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
+_PAGES_URL = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
+_MAX_URL = 200  # characters: a link in a header must fit into one line
 
 
 def seconds(value: Any) -> Any:
@@ -27,6 +33,43 @@ def seconds(value: Any) -> Any:
             msg = f"{value!r} is no duration: write 90s, 5m, 1h or 3d"
             raise ValueError(msg)
         return float(found[1]) * _UNITS[found[2] or "s"]
+    return value
+
+
+def listed(value: Any) -> Any:
+    """Read ``"first,second"`` and ``'["first", "second"]'`` as a list; ValueError for JSON that is none."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            msg = "begins like a JSON list and is none"
+            raise ValueError(msg) from None
+    return [key.strip() for key in value.split(",") if key.strip()]
+
+
+def unguessable(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """ValueError unless every key is long enough not to be guessed."""
+    if any(len(key) < MIN_KEY for key in value):
+        msg = f"a key has at least {MIN_KEY} characters; separate several by commas"
+        raise ValueError(msg)
+    return value
+
+
+def address(value: str) -> str:
+    """The address of our pages, without a slash at its end; ValueError for what is none."""
+    if len(value) > _MAX_URL or not _PAGES_URL.fullmatch(value):
+        msg = f"is no address such as https://mail.example.com of up to {_MAX_URL} characters"
+        raise ValueError(msg)
+    return value.rstrip("/")
+
+
+def listening(value: str) -> str:
+    """``host:port``, an IPv6 address in brackets; ValueError for what is none."""
+    if not (found := _LISTEN.fullmatch(value)) or not 0 < int(found[2]) < 1 << 16:
+        msg = f"{value!r} is no address to listen on: write 127.0.0.1:8026"
+        raise ValueError(msg)
     return value
 
 
@@ -135,6 +178,19 @@ class LogSettings(_Section):
     addresses: Literal["full", "masked"] = "full"
 
 
+class PagesSettings(_Section):
+    """``[pages]``: our pages, such as the one to unsubscribe."""
+
+    enabled: bool = True  # whether ``dispatcher up`` serves them
+    listen: Annotated[str, AfterValidator(listening)] = "127.0.0.1:8026"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 class Settings(BaseSettings):
     """All settings. Read them with ``load``; nothing else in the package looks at the environment."""
 
@@ -159,11 +215,14 @@ class Settings(BaseSettings):
     redis_server: Path | None = None
     flower_password: SecretStr | None = None
     max_message_bytes: int = Field(default=25 * 1024 * 1024, gt=0)
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(listed), AfterValidator(unguessable)] = ()
+    public_url: Annotated[str, AfterValidator(address)] | None = None
     delivery: DeliverySettings = DeliverySettings()
     retry: RetrySettings = RetrySettings()
     retention: RetentionSettings = RetentionSettings()
     broker: BrokerSettings = BrokerSettings()
     log: LogSettings = LogSettings()
+    pages: PagesSettings = PagesSettings()
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # ours takes the sources by name only
@@ -205,6 +264,11 @@ class Settings(BaseSettings):
         default = "ledger:" if self.ledger.startswith("postgresql") else f"file:{self.data_dir.resolve() / 'blobs'}"
         url = self.blobs_url or default
         return None if url == "ledger:" else Path(url.removeprefix("file:"))
+
+    @property
+    def pages_url(self) -> str:
+        """The address of our pages, as it stands in mails."""
+        return self.public_url or f"http://{self.pages.listen}"
 
     def relay_table(self) -> dict[str, Relay]:
         """All relays by name, in the order of their priority. Raises ConfigurationError."""

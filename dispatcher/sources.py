@@ -1,7 +1,6 @@
 """Where settings come from: ``dispatcher.toml``, secret files, the environment; each goes over the one before.
 
-An unknown key is an error, and so is a key of a part that this version does not have: a brake that somebody
-believes in must not be ignored.
+An unknown key is an error: a brake that somebody believes in must not be ignored.
 """
 
 import contextlib
@@ -26,10 +25,6 @@ from dispatcher.settings import PREFIX, Settings
 _NOT_SETTINGS = {"DISPATCHER_CONFIG", "DISPATCHER_SECRETS_DIR", "DISPATCHER_SCREENSHOTS"}
 _EMBEDDED = "redis://127.0.0.1"  # what ``dispatcher up`` brings, without a URL
 _RELAY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_LATER = {
-    "secret_keys": "signed links",
-    "public_url": "our own pages",
-}
 
 
 def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -39,7 +34,6 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     secrets = _secret_files(env.get("DISPATCHER_SECRETS_DIR"))
     named = _environment({**secrets, **env})
     merged = _merge(_merge(document, named), overrides)
-    _refuse_later(merged)
     if merged.get("relay_url") == "":  # a file that is just being written, perhaps
         raise ConfigurationError("DISPATCHER_RELAY_URL", "is empty; take it out if there is to be no relay")
     if url := merged.get("relay_url"):
@@ -131,10 +125,8 @@ def _environment(variables: Mapping[str, str]) -> dict[str, Any]:
     sender = ours.pop("DISPATCHER_FROM", None)
     for name in ours:
         top = name.removeprefix(PREFIX).lower().split("__")[0]
-        if top not in Settings.model_fields and top not in _LATER:
+        if top not in Settings.model_fields:
             raise ConfigurationError(name, "unknown setting")
-        if top in _LATER:
-            raise ConfigurationError(name, f"{_LATER[top]}: not part of this version; take the setting out")
     try:
         found = _Environment(ours)()
     except ValueError as error:
@@ -150,24 +142,6 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         known = merged.get(name)
         merged[name] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _refuse_later(document: dict[str, Any]) -> None:
-    for path, what in _LATER.items():
-        if _has(document, path.split(".")):
-            raise ConfigurationError(
-                path.replace("*", "NAME"), f"{what}: not part of this version; take the setting out"
-            )
-
-
-def _has(document: Any, path: list[str]) -> bool:
-    if not path:
-        return True
-    if not isinstance(document, dict):
-        return False
-    if path[0] == "*":
-        return any(_has(value, path[1:]) for value in document.values())
-    return path[0] in document and _has(document[path[0]], path[1:])
 
 
 def _readable(error: ValidationError, env: Mapping[str, str]) -> ConfigurationError:

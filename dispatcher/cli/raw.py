@@ -50,7 +50,8 @@ def _rebuilt(dispatcher: "Dispatcher", leased: "LeasedMessage") -> "Message":
             leased.public_id, "cannot be shown: it has x-sensitive variables, which are never printed"
         )
     try:
-        return compose(leased, Sources(template=template, blob=dispatcher.blobs.get))
+        keys = dispatcher.policy.secret_keys
+        return compose(leased, Sources(template=template, blob=dispatcher.blobs.get, keys=keys))
     except RenderError as error:
         raise ConfigurationError(leased.public_id, _why_not(found, data, error)) from None
     except NotFound as error:

@@ -1,6 +1,5 @@
 """``dispatcher send``: one mail."""
 
-import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any

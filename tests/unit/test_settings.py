@@ -89,7 +89,14 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("DISPATCHER_DELIVERY__BATCH_SECONDS", "soon", "DISPATCHER_DELIVERY__BATCH_SECONDS", "no duration"),
         ("DISPATCHER_LOG__FORMAT", "xml", "DISPATCHER_LOG__FORMAT", "'text' or 'json'"),
         ("DISPATCHER_RETENTION__DEFAULT", "soon", "DISPATCHER_RETENTION__DEFAULT", "no duration"),
-        ("DISPATCHER_PUBLIC_URL", "https://x", "DISPATCHER_PUBLIC_URL", "not part of this version"),
+        ("DISPATCHER_PUBLIC_URL", "mail.example.com", "DISPATCHER_PUBLIC_URL", "no address such as https://"),
+        ("DISPATCHER_PUBLIC_URL", "https://x/?a=b", "DISPATCHER_PUBLIC_URL", "no address such as https://"),
+        ("DISPATCHER_PUBLIC_URL", f"https://{'x' * 200}", "DISPATCHER_PUBLIC_URL", "up to 200 characters"),
+        ("DISPATCHER_SECRET_KEYS", "short", "DISPATCHER_SECRET_KEYS", "at least 16 characters"),
+        ("DISPATCHER_SECRET_KEYS", f"{'k' * 16},short", "DISPATCHER_SECRET_KEYS", "at least 16 characters"),
+        ("DISPATCHER_SECRET_KEYS", f'["{"k" * 16}"', "DISPATCHER_SECRET_KEYS", "begins like a JSON list"),
+        ("DISPATCHER_PAGES__LISTEN", "8026", "DISPATCHER_PAGES__LISTEN", "no address to listen on"),
+        ("DISPATCHER_PAGES__LISTEN", "127.0.0.1:70000", "DISPATCHER_PAGES__LISTEN", "no address to listen on"),
         ("DISPATCHER_BROKER_URL", "amqp://x", "DISPATCHER_BROKER_URL", "unknown scheme 'amqp'"),
         ("DISPATCHER_LEDGER_URL", "mysql://x", "DISPATCHER_LEDGER_URL", "unknown scheme 'mysql'"),
         ("DISPATCHER_LEDGER_URL", "postgresql+psycopg://u:gehe@im@h/d", "DISPATCHER_LEDGER_URL", "write it as %40"),
@@ -167,6 +174,28 @@ def test_one_relay_url_is_the_relay_called_default_and_others_stand_in_their_ord
     relays = load({**environment, "DISPATCHER_RELAY_URL": "smtp://127.0.0.1:2525"}).relay_table()
     assert list(relays) == ["default", "main", "backup"]
     assert (relays["default"].tls, relays["main"].tls, relays["backup"].tls) == ("none", "starttls", "implicit")
+
+
+@pytest.mark.parametrize("text", ["{0},{1}", "{0} , {1},", '["{0}", "{1}"]'])
+def test_keys_are_separated_by_commas_or_json(text: str) -> None:
+    first, second = "a" * 16, "b" * 20
+    settings = load({"DISPATCHER_SECRET_KEYS": text.format(first, second)})
+    assert [key.get_secret_value() for key in settings.secret_keys] == [first, second]
+    assert first not in repr(settings)
+
+
+def test_keys_are_read_from_a_secret_file_and_a_list_of_the_file(elsewhere: Path) -> None:
+    secrets = elsewhere / "secrets"
+    secrets.mkdir()
+    (secrets / "secret_keys").write_text("a" * 16 + "\n", encoding="utf-8")
+    assert len(load({"DISPATCHER_SECRETS_DIR": str(secrets)}).secret_keys) == 1
+    assert len(load(toml(elsewhere, f"secret_keys = ['{'a' * 16}', '{'b' * 16}']")).secret_keys) == 2
+
+
+def test_our_pages_are_where_they_listen_unless_the_world_knows_them_by_another_name() -> None:
+    assert load({}).pages_url == "http://127.0.0.1:8026"
+    assert load({"DISPATCHER_PUBLIC_URL": "https://mail.example.com/m/"}).pages_url == "https://mail.example.com/m"
+    assert load({"DISPATCHER_PAGES__LISTEN": "[::1]:99"}).pages.place == ("::1", 99)
 
 
 def test_settings_cannot_be_changed() -> None:
