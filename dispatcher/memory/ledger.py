@@ -28,6 +28,7 @@ from dispatcher.ledger import (
     together,
 )
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
+from dispatcher.memory.audiences import MemoryAudiences
 from dispatcher.memory.brakes import Brakes
 from dispatcher.memory.proving import account, sums
 from dispatcher.memory.retiring import retire
@@ -65,6 +66,7 @@ class MemoryLedger:
         self._rejects: list[Reject] = []
         self._resolved: dict[int, float] = {}  # when, by the reject's number
         self._numbers = count(1)
+        self.audiences = MemoryAudiences(self._lock, self._now, self._act)
 
     # -- accepting
 

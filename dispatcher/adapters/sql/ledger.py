@@ -15,6 +15,7 @@ from dispatcher.adapters.sql import (
     settling,
     using,
 )
+from dispatcher.adapters.sql.audiences import SqlAudiences
 from dispatcher.adapters.sql.blobs import LedgerBlobs
 from dispatcher.adapters.sql.database import Database
 from dispatcher.adapters.sql.retiring import Retiring
@@ -49,6 +50,7 @@ class SqlLedger:
         self._database = Database(url)
         self._retiring = Retiring(self._database)
         self._key_seconds = key_seconds
+        self.audiences = SqlAudiences(self._database)
 
     def blobs(self) -> LedgerBlobs:
         """Attachments in the same database, over the same connections."""

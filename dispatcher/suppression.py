@@ -1,0 +1,14 @@
+"""Whom not to write to: the address that people are compared by."""
+
+import unicodedata
+
+
+def normal(address: str) -> str:
+    """An address as audiences and suppressions compare it: as ``address.mailbox`` has it in RCPT, its local part in
+    NFC without regard to case."""
+    if address.isascii():
+        local, _, domain = address.rpartition("@")
+        return f"{local.lower()}@{domain}"
+    local, _, domain = address.rpartition("@")
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", local).casefold())
+    return f"{folded}@{domain}"
