@@ -8,6 +8,7 @@
     |  |- IdempotencyConflict
     |  |- UnknownTemplate
     |  +- MissingData
+    |- AudienceError                a list of recipients, or a filter of one; names the column, the file or the filter
     |- TemplateError                permanent; names file and line
     |  +- RenderError
     |- TransportError               before any message was taken (temporary)
@@ -89,6 +90,18 @@ class IdempotencyConflict(SubmissionError):
         )
 
 
+class AudienceError(DispatcherError):
+    """A list of recipients cannot be read, made or asked as it was meant; nothing was kept. ``where`` names the file,
+    the column, the option or the filter."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where, self.reason = where, reason
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
 class TemplateError(DispatcherError):
     """A template cannot be used. ``where`` is ``file:line`` as far as it is known."""
 
@@ -165,6 +178,6 @@ class JournalFull(LedgerError):
 
 
 class NotFound(LedgerError):
-    """No such submission, message, delivery or reject."""
+    """No such submission, message, delivery, reject or audience."""
 
     temporary = False

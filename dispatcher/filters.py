@@ -42,6 +42,16 @@ def parse_locale(tag: str) -> Locale:
         raise ValueError("is not a locale that CLDR knows, such as en or zh-CN") from None
 
 
+@lru_cache(maxsize=512)
+def canonical(tag: str) -> str:
+    """A language tag with the case and hyphens of RFC 5646 section 2.1.1: ``zh-CN``. Raises ValueError for what is
+    none."""
+    parse_locale(tag)
+    language, *others = tag.replace("_", "-").split("-")
+    cased = {2: str.upper, 4: str.title}
+    return "-".join([language.lower(), *(cased.get(len(other), str.lower)(other) for other in others)])
+
+
 class speaking:  # noqa: N801 - it is used as a function; made by contextlib it would cost more than all else it does
     """Within this block, the filters of this thread write in the locale of this language tag. Raises ValueError for
     what is none."""

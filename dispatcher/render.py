@@ -19,7 +19,7 @@ from typing import Any
 from babel import Locale
 
 from dispatcher.errors import RenderError, SubmissionError, TemplateError
-from dispatcher.filters import parse_locale, speaking
+from dispatcher.filters import canonical, parse_locale, speaking
 from dispatcher.part import Part, Source
 from dispatcher.schema import DataSchema, SchemaError, merge
 from dispatcher.template import TemplateVersion
@@ -168,14 +168,11 @@ def _meta(version: TemplateVersion) -> dict[str, Any]:
 
 
 def _canonical(tag: str) -> str:
-    """A language tag as file names have it: ``zh-CN``, with the case and hyphens of RFC 5646 section 2.1.1."""
+    """A language tag as file names have it. Raises SubmissionError."""
     try:
-        parse_locale(tag)
+        return canonical(tag)
     except ValueError as error:
         raise SubmissionError("locale", f"{tag[:40]!r} {error}") from None
-    language, *others = tag.replace("_", "-").split("-")
-    cased = {2: str.upper, 4: str.title}
-    return "-".join([language.lower(), *(cased.get(len(other), str.lower)(other) for other in others)])
 
 
 def _contents(version: TemplateVersion, default: str) -> dict[str, _Content]:

@@ -1,11 +1,11 @@
 """Campaigns of the ledger in memory."""
 
 import json
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from threading import RLock
 from typing import Any
 
 from dispatcher.brake import Brake, fed
@@ -31,7 +31,7 @@ class MemoryCampaigns:
 
     def __init__(
         self,
-        lock: RLock,  # type: ignore[valid-type]  # threading.RLock is a function to mypy
+        lock: threading.RLock,
         now: Callable[[], float],
         store: Store,
         brakes: Brakes,
@@ -191,11 +191,12 @@ class MemoryCampaigns:
                 states = defaultdict(int, {State(state): number for state, number in found.sums.items()})
             over = row is None or found.sums is not None
             version = self._version(found.version) if found.version is not None else None
+            seen = found.filtered + found.expanded  # all that is known of an audience that was dropped
             return Sums(
-                rows=version.rows if version else 0,
+                rows=version.rows if version else seen,
                 bad=version.bad if version else 0,
                 doubled=version.doubled if version else 0,
-                kept=version.kept if version else 0,
+                kept=version.kept if version else seen,
                 filtered=found.filtered,
                 expanded=found.expanded,
                 complete=found.complete,
@@ -222,10 +223,16 @@ class MemoryCampaigns:
         over = CampaignState.FINISHED, CampaignState.CANCELLED
         return any(row.submission == submission and row.state not in over for row in self._rows.values())
 
-    def refer(self, version: int) -> list[str]:
-        """The campaigns that are not over and go by this version of an audience; the caller locks."""
+    def refer(self, versions: Collection[int]) -> str | None:
+        """A campaign that is not over and goes by one of these versions of an audience; those that are over go without
+        them from now on. The caller locks."""
         over = CampaignState.FINISHED, CampaignState.CANCELLED
-        return [row.name for row in self._rows.values() if row.version == version and row.state not in over]
+        using = [row for row in self._rows.values() if row.version in versions]
+        if busy := [row for row in using if row.state not in over]:
+            return f"campaign {busy[0].name} is {busy[0].state} and goes by it: cancel that first"
+        for row in using:
+            self._keep(replace(row, version=None))
+        return None
 
     def _must_be(self, name: str, *states: CampaignState) -> Campaign:
         found = self.get(name)

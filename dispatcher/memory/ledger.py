@@ -29,6 +29,7 @@ from dispatcher.ledger import (
     together,
 )
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
+from dispatcher.memory.audiences import MemoryAudiences
 from dispatcher.memory.brakes import Brakes
 from dispatcher.memory.campaigns import MemoryCampaigns
 from dispatcher.memory.proving import account, sums
@@ -72,12 +73,12 @@ class MemoryLedger:
         self.suppressions = MemorySuppressions(
             self._lock, self._now, lambda actor, verb, subject, changed: self._act(actor, verb, subject, count=changed)
         )
-        self.campaigns = MemoryCampaigns(
-            self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held, self._version
+        self.audiences = MemoryAudiences(
+            self._lock, self._now, self._act, lambda versions: self.campaigns.refer(versions)
         )
-
-    def _version(self, number: int) -> AudienceVersion:
-        return self.audiences.by_id(number)
+        self.campaigns = MemoryCampaigns(
+            self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held, self.audiences.by_id
+        )
 
     # -- accepting
 

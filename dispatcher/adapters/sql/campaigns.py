@@ -255,11 +255,12 @@ def _sums(tx: Transaction, campaign: Campaign) -> Sums:
         by_state = select(deliveries.c.state, func.count()).where(deliveries.c.submission_id == mine.id)
         states = {State(state): count for state, count in tx.execute(by_state.group_by(deliveries.c.state))}
     accepted = sum(states.values()) if mine is None or campaign.sums is not None else mine.accepted
+    seen = campaign.filtered + campaign.expanded  # all that is known of an audience that was dropped
     return Sums(
-        rows=version.rows if version else 0,
+        rows=version.rows if version else seen,
         bad=version.bad if version else 0,
         doubled=version.doubled if version else 0,
-        kept=version.kept if version else 0,
+        kept=version.kept if version else seen,
         filtered=campaign.filtered,
         expanded=campaign.expanded,
         complete=campaign.complete,

@@ -15,6 +15,7 @@ from dispatcher.adapters.sql import (
     settling,
     using,
 )
+from dispatcher.adapters.sql.audiences import SqlAudiences
 from dispatcher.adapters.sql.blobs import LedgerBlobs
 from dispatcher.adapters.sql.campaigns import SqlCampaigns
 from dispatcher.adapters.sql.database import Database
@@ -53,6 +54,7 @@ class SqlLedger:
         self._key_seconds = key_seconds
         self.suppressions = SqlSuppressions(self._database)
         self.campaigns = SqlCampaigns(self._database)
+        self.audiences = SqlAudiences(self._database)
 
     def blobs(self) -> LedgerBlobs:
         """Attachments in the same database, over the same connections."""

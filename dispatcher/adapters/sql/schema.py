@@ -366,7 +366,8 @@ audience_members = Table(
     Column("address", Text, nullable=False),  # as `suppression.normal` has it
     Column("shown", Text, nullable=False),  # as it stands in To
     Column("attributes", Json, nullable=False),
-    UniqueConstraint("version_id", "address"),
+    # Nothing but appending while it is read, at a rate that does not fall: an index by address would be written all
+    # over for every row. That no address is there twice is seen to when the version is made ready.
     sqlite_with_rowid=False,
 )
 

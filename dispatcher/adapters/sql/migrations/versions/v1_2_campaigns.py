@@ -70,7 +70,6 @@ def _audiences() -> None:
         sa.Column("shown", sa.Text(), nullable=False),
         sa.Column("attributes", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("version_id", "n", name="pk_audience_members"),
-        sa.UniqueConstraint("version_id", "address", name="uq_audience_members_version_id_address"),
         _of_version("audience_members"),
         sqlite_with_rowid=False,
     )

@@ -1,0 +1,1 @@
+"""Sources of recipients: ``interfaces.Rows`` over files of several kinds, and over a query. ``of_file`` tells which."""
