@@ -26,7 +26,9 @@ class CampaignReport:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def lines(self, campaign: Campaign, states: tuple[State, ...] = (), limit: int | None = None) -> Iterator[list[str]]:
+    def lines(
+        self, campaign: Campaign, states: tuple[State, ...] = (), limit: int | None = None
+    ) -> Iterator[list[str]]:
         """As CSV has them, in the order of COLUMNS; none for one that was not started, or whose retention is over."""
         if campaign.submission is None:
             return

@@ -23,8 +23,8 @@ def _silent(_: int) -> None: ...
 
 
 class Campaigns:
-    """``publish`` answers the version of a template that new mail is rendered with, ``accept`` checks what all recipients share, ``submit`` accepts a mail, ``begun`` is called when there is something
-    to do for workers."""
+    """``publish`` answers the version of a template that new mail is rendered with, ``accept`` checks what all
+    recipients share, ``submit`` accepts a mail, ``begun`` is called when there is something to do for workers."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Campaigns:
     def _check(self, spec: Spec) -> None:
         spec.check()
         version = self._ledger.audiences.current(spec.audience)
-        digest, template = self._publish(spec.template)
+        _, template = self._publish(spec.template)
         Plan(spec, template, version.columns, 0.0)
         self._accept(shared_document(spec))
         if spec.owner is not None:
@@ -74,7 +74,7 @@ class Campaigns:
         self, name: str, actor: Actor, *, without_invalid: bool = False, progress: Progress = _silent
     ) -> Campaign:
         """Look at everybody in the audience as it is now, and render every shape of their data. From now on the
-        campaign goes by this version of the audience and of the template. ``progress`` hears how many were looked at."""
+        campaign goes by this version of the audience and of the template. ``progress`` hears of how many."""
         seen = self._store.get(name)
         if seen.state not in (CampaignState.DRAFT, CampaignState.CHECKED):
             raise SubmissionError(name, f"is {seen.state}: only what was not started is checked")
@@ -114,14 +114,13 @@ class Campaigns:
         if not people:
             raise SubmissionError(name, f"nobody in {found.spec.audience} is meant, so there is no data to try it with")
         shared = shared_document(found.spec)
-        tags = [*shared.get("tags", ()), "test"]
+        shared |= {
+            "tags": [*shared.get("tags", ()), "test"],
+            "lane": "transactional",
+            "metadata": {"campaign": name},
+        }
         return [
-            self._submit(
-                {
-                    **shared, "to": [address], "data": dict(person.data), "locale": person.locale, "tags": tags,
-                    "lane": "transactional", "metadata": {"campaign": name},
-                }
-            )  # fmt: skip
+            self._submit({**shared, "to": [address], "data": dict(person.data), "locale": person.locale})
             for address in to
             for person in people
         ]
@@ -158,9 +157,7 @@ class Campaigns:
         self._begun()
         return self._store.get(name)
 
-    def retry(
-        self, name: str, states: Sequence[State], actor: Actor, progress: Progress = _silent
-    ) -> int:
+    def retry(self, name: str, states: Sequence[State], actor: Actor, progress: Progress = _silent) -> int:
         """Try those again that ended in these states; how many."""
         if refused := [state for state in states if state not in RETRYABLE]:
             raise SubmissionError("only", f"{refused[0]} is not tried again; choose of {', '.join(RETRYABLE)}")

@@ -328,9 +328,7 @@ class Dispatcher:
         """End leases that are past their term and ring for what is due, if nobody did just now; bells rung."""
         return self._sweeper.sweep()
 
-    def advance(
-        self, seconds: float, *, again: bool = False, stopping: Callable[[], bool] = lambda: False
-    ) -> bool:
+    def advance(self, seconds: float, *, again: bool = False, stopping: Callable[[], bool] = lambda: False) -> bool:
         """Move campaigns on, for so long at most, unless somebody did just now; ``again``: this goes on where one ended
         that had more to do. Whether there is more."""
         if not self.ledger.tick("expand", 0.0 if again else EXPAND_SECONDS):

@@ -273,9 +273,7 @@ class Campaigns(Protocol):
         """Let those run whose time has come; how many."""
         ...
 
-    def expand(
-        self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool
-    ) -> bool:
+    def expand(self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool) -> bool:
         """Add these rows of its audience as messages, and move its cursor ``upto`` the last row that was looked at;
         ``filtered``: how many of those are not meant. Who is suppressed is kept as such.
 

@@ -1,4 +1,4 @@
-"""What a campaign asks for beside its relay's limits: hours of the day by the recipient's clock, and a rate of its own."""
+"""What a campaign asks for beside its relay's limits: hours of the day by everybody's clock, and a rate of its own."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -99,7 +99,9 @@ class Preflight:
 
     def _of_people(self) -> Iterator[Finding]:
         going = self.recipients - self.suppressed
-        yield Finding("ok" if going else "fail", "recipients", f"{self.recipients:,}, of whom {self.suppressed:,} are suppressed")
+        yield Finding(
+            "ok" if going else "fail", "recipients", f"{self.recipients:,}, of whom {self.suppressed:,} are suppressed"
+        )
         level = "warn" if self.without_invalid else "fail"
         for fault, those in self._faults.items():
             yield Finding(level, "data", f"{fault}: {those}")
@@ -121,9 +123,13 @@ class Preflight:
         for (level, what, text), those in seen.items():
             yield Finding(level, what, f"{text} (rendered for row {', '.join(map(str, those.rows))})")
         if self._left_out:
-            yield Finding("warn", "shapes", f"more than {MAX_SHAPES}: {self._left_out:,} people have one that was not rendered")
+            yield Finding(
+                "warn", "shapes", f"more than {MAX_SHAPES}: {self._left_out:,} people have one that was not rendered"
+            )
         if not seen and rendered:
-            yield Finding("ok", "mails", f"{rendered} rendered, one or two for each shape of the data; {largest / 1024:.0f} kB")
+            yield Finding(
+                "ok", "mails", f"{rendered} rendered, one or two for each shape of the data; {largest / 1024:.0f} kB"
+            )
 
     def _mail(self, shape: Shape, person: Person) -> tuple[int, list[tuple[str, str, str]]]:
         """How many bytes of HTML, and what is wrong."""

@@ -1,4 +1,4 @@
-"""Wall clocks: moments of a day where somebody lives. Zones are names of the IANA database, such as ``Asia/Shanghai``."""
+"""Wall clocks: moments of a day where somebody lives. Zones are names of the IANA database: ``Asia/Shanghai``."""
 
 from datetime import datetime, timedelta
 from functools import lru_cache

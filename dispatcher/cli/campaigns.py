@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Send one mail to each of an audience, and answer for everybody.", no_args_is_help=True)
 
+_CREATE = "Example: dispatcher campaigns create spring --template newsletter --audience customers --list news"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The campaign's name.")]
 _Many = list[str] | None
 Template = Annotated[str | None, typer.Option("--template", metavar="NAME", help="What is rendered for each of them.")]
@@ -38,7 +39,9 @@ Relay = Annotated[str | None, typer.Option("--relay", metavar="NAME", help="This
 Tag = Annotated[_Many, typer.Option("--tag", metavar="WORD", help="A word to find its mails by.")]
 Start = Annotated[
     str | None,
-    typer.Option("--at", metavar="TIME", help="2026-12-01T09:00 by everybody's own clock; with +08:00, at once for all."),
+    typer.Option(
+        "--at", metavar="TIME", help="2026-12-01T09:00 by everybody's own clock; with +08:00, at once for all."
+    ),
 ]
 Zone = Annotated[str | None, typer.Option("--zone", metavar="ZONE", help="For those whose row names none.")]
 Hours = Annotated[
@@ -64,8 +67,11 @@ def _spec(given: dict[str, Any]) -> "Spec":
     return Spec.parse(given)
 
 
-@app.command("create", epilog="Example: dispatcher campaigns create spring --template newsletter --audience customers --list news")
-def create(
+@app.command(
+    "create",
+    epilog="Example: dispatcher campaigns create spring --template newsletter --audience customers --list news",
+)
+def create(  # noqa: PLR0917 - options, which nobody gives by position
     name: Name,
     template: Template = None,
     audience: Audience = None,
@@ -98,7 +104,7 @@ def create(
 
 
 @app.command("edit", epilog="Example: dispatcher campaigns edit spring --rate 1000/min")
-def edit(
+def edit(  # noqa: PLR0917 - as above
     name: Name,
     template: Template = None,
     audience: Audience = None,
@@ -156,9 +162,11 @@ def check(
 
 
 @app.command("test", epilog="Example: dispatcher campaigns test spring --to me@example.com --rows 3")
-def test(
+def try_(
     name: Name,
-    to: Annotated[list[str], typer.Option("--to", metavar="ADDRESS", help="Instead of the audience; as often as needed.")],
+    to: Annotated[
+        list[str], typer.Option("--to", metavar="ADDRESS", help="Instead of the audience; as often as needed.")
+    ],
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, max=20, help="As the first N of them get it.")] = 1,
     as_json: Json = False,
 ) -> None:

@@ -10,7 +10,6 @@ from dispatcher.cli.opening import json_argument, moment, opened, pairs, read_te
 from dispatcher.cli.output import Json, count, document, line, note
 from dispatcher.cli.wait import patiently
 from dispatcher.delivery import LIVE, Selector, State
-from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dispatcher.dispatcher import Dispatcher

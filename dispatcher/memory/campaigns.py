@@ -84,7 +84,7 @@ class MemoryCampaigns:
     def start(self, name: str, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
         with self._lock:
             found = self._must_be(name, CampaignState.CHECKED)
-            submission = self._store.insert(accepted, self._now())
+            submission = self._store.insert(accepted, self._now(), lambda *_: None)
             later = start_at is not None and start_at > self._now()
             state = CampaignState.SCHEDULED if later else CampaignState.RUNNING
             started = None if later else self._now()
@@ -101,15 +101,13 @@ class MemoryCampaigns:
                 self._keep(replace(row, state=CampaignState.RUNNING, started_at=now, changed_at=now))
             return len(due)
 
-    def expand(
-        self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool
-    ) -> bool:
+    def expand(self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool) -> bool:
         with self._lock:
             found = self._rows[campaign.name]
             if found.state is not CampaignState.RUNNING or found.complete or found.cursor != campaign.cursor:
                 return False
-            sums = {"filtered": found.filtered + filtered, "expanded": found.expanded + len(rows)}
-            self._keep(replace(found, cursor=upto, complete=complete, **sums))
+            gone, mails = found.filtered + filtered, found.expanded + len(rows)
+            self._keep(replace(found, cursor=upto, complete=complete, filtered=gone, expanded=mails))
             self._add(self._store.submissions[found.submission or ""], rows)
             return True
 
@@ -135,8 +133,8 @@ class MemoryCampaigns:
             if verb == "resume" and found.started_at is None:
                 state = CampaignState.SCHEDULED
             if found.submission and verb in ("pause", "cancel"):
-                why_ = actor.reason or f"campaign {name}"
-                self._brakes.pause("submission", found.submission, None, why_, actor)
+                why = f"campaign {name}" + (f": {actor.reason}" if actor.reason else "")
+                self._brakes.hold("submission", found.submission, why, signature(actor))
             elif found.submission:
                 self._brakes.resume("submission", found.submission, actor)
                 self._fed.pop(found.id, None)
@@ -241,9 +239,7 @@ class MemoryCampaigns:
         return found
 
     def _change(self, found: Campaign, state: CampaignState, actor: Actor, **values: Any) -> Campaign:
-        return self._keep(
-            replace(found, state=state, changed_at=self._now(), actor=signature(actor), **values)
-        )
+        return self._keep(replace(found, state=state, changed_at=self._now(), actor=signature(actor), **values))
 
     def _keep(self, made: Campaign) -> Campaign:
         self._rows[made.name] = made

@@ -1,12 +1,12 @@
 """The brake of a campaign: what relays say of its mails is told to it as they are settled, in the same transaction."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import bindparam, delete, select, update
 
+from dispatcher.adapters.sql import pausing
 from dispatcher.adapters.sql.database import Transaction
-from dispatcher.adapters.sql.schema import campaign_brakes, campaigns, pauses
+from dispatcher.adapters.sql.schema import campaign_brakes, campaigns
 from dispatcher.adapters.sql.spoken import among
 from dispatcher.brake import Brake, fed
 from dispatcher.campaign import CampaignState
@@ -54,7 +54,4 @@ def _pause(tx: Transaction, number: int, name: str, submission: str, reason: str
     paused = {"state": CampaignState.PAUSED.value, "reason": reason, "changed_at": tx.now, "actor": BRAKE}
     if not tx.execute(running.values(**paused)).rowcount:
         return
-    row: dict[str, Any] = {"until": None, "since": tx.now, "reason": f"campaign {name}: {reason}", "actor": BRAKE}
-    row |= {"probe_until": None}
-    pausing = tx.insert(pauses).values(kind="submission", name=submission, **row)
-    tx.execute(pausing.on_conflict_do_update(index_elements=["kind", "name"], set_=row))
+    pausing.hold(tx, "submission", submission, f"campaign {name}: {reason}", BRAKE)

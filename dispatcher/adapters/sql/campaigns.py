@@ -29,7 +29,8 @@ from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import signature, storable
 from dispatcher.mail import Accepted
 from dispatcher.names import unknown
-from dispatcher.suppression import Suppression, holding, why
+from dispatcher.suppression import Suppression, holding
+from dispatcher.suppression import why as why_suppressed
 
 _CAMPAIGN = (
     *("id", "name", "state", "spec", "version_id", "checked", "submission", "cursor", "filtered", "expanded"),
@@ -120,9 +121,7 @@ class SqlCampaigns:
             changed = {"state": CampaignState.RUNNING.value, "started_at": tx.now, "changed_at": tx.now}
             return tx.execute(due.where(campaigns.c.start_at <= tx.now).values(**changed)).rowcount
 
-    def expand(
-        self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool
-    ) -> bool:
+    def expand(self, campaign: Campaign, upto: int, rows: Sequence[Expanded], *, filtered: int, complete: bool) -> bool:
         with self._database.writing() as tx:
             moved = (
                 update(campaigns)
@@ -157,9 +156,10 @@ class SqlCampaigns:
                 state = CampaignState.SCHEDULED
             _change(tx, found, state, actor, reason=actor.reason, finished_at=None, sums=None, reported_at=None)
             if found.submission and verb in ("pause", "cancel"):
-                pausing.pause(tx, "submission", found.submission, None, actor.reason or f"campaign {name}", actor)
+                why = f"campaign {name}" + (f": {actor.reason}" if actor.reason else "")
+                pausing.hold(tx, "submission", found.submission, why, signature(actor))
             elif found.submission:
-                pausing.resume(tx, "submission", found.submission, actor)
+                pausing.lift(tx, "submission", found.submission, signature(actor))
             acting.record(tx, actor, verb, f"campaign {name}", reason=actor.reason)
             return _named(tx, name)
 
@@ -197,7 +197,9 @@ class SqlCampaigns:
         moves = or_(
             state == CampaignState.RUNNING.value,
             and_(state == CampaignState.SCHEDULED.value, campaigns.c.start_at <= bindparam("now", type_=Double)),
-            and_(state == CampaignState.CANCELLED.value, campaigns.c.sums.is_(None), campaigns.c.submission.is_not(None)),
+            and_(
+                state == CampaignState.CANCELLED.value, campaigns.c.sums.is_(None), campaigns.c.submission.is_not(None)
+            ),
             and_(campaigns.c.finished_at.is_not(None), campaigns.c.reported_at.is_(None)),
         )
         with self._database.reading() as tx:
@@ -288,7 +290,7 @@ def _add(tx: Transaction, submission: int, rows: Sequence[Expanded]) -> None:
         message_rows.append((number, submission, row.n, row.own))
         state, text = State.QUEUED, row.fault
         if row.address in held:
-            state, text = State.SUPPRESSED, why(held[row.address])
+            state, text = State.SUPPRESSED, why_suppressed(held[row.address])
         elif row.fault:
             state = State.INVALID
         told = _UNTOLD if state is State.QUEUED else timeline.last(state, tx.now, text=storable(text)).values()
@@ -300,5 +302,3 @@ def _add(tx: Transaction, submission: int, rows: Sequence[Expanded]) -> None:
     load(tx, deliveries, _DELIVERY, delivery_rows)
     more = submissions.c.accepted + len(rows)
     tx.execute(update(submissions).where(submissions.c.id == submission).values(accepted=more))
-
-

@@ -114,6 +114,21 @@ def resume(tx: Transaction, kind: str, name: str, actor: Actor | None) -> bool:
     return True
 
 
+def hold(tx: Transaction, kind: str, name: str, reason: str, who: str) -> None:
+    """Pause until it is lifted, whoever it is who does; no act is noted."""
+    row = {"until": None, "since": tx.now, "reason": reason, "actor": who, "probe_until": None}
+    pausing = tx.insert(pauses).values(kind=kind, name=name, **row)
+    tx.execute(pausing.on_conflict_do_update(index_elements=["kind", "name"], set_=row))
+
+
+def lift(tx: Transaction, kind: str, name: str, who: str) -> None:
+    """End such a pause, if there is one."""
+    ended = {"until": tx.now, "actor": who, "probe_until": None}
+    tx.execute(
+        update(pauses).where(_is(kind, name), or_(pauses.c.until.is_(None), pauses.c.until > tx.now)).values(ended)
+    )
+
+
 def reopen(tx: Transaction, relay: str) -> None:
     """See interfaces.Ledger.reopen."""
     before = _locked(tx, "relay", relay)
