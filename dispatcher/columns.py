@@ -13,7 +13,7 @@ from typing import Any
 
 from dispatcher.address import mailbox
 from dispatcher.audience import BadRow, Column, Member
-from dispatcher.errors import AudienceError, InvalidAddress
+from dispatcher.errors import AudienceError, InvalidAddress, SubmissionError
 from dispatcher.kind import Kind, brought, reader
 from dispatcher.suppression import normal
 from dispatcher.written import Written, encode
@@ -64,7 +64,7 @@ def columns(header: Sequence[str], said: ColumnMap, sample: Sequence[Sequence[An
                 kind = _KINDS.get(usual_name(source), _KINDS.get(name, Kind.TEXT))
         found.append(Column(name, kind, source))
     if unknown := said.kinds.keys() - set(names):
-        raise AudienceError("--type", f"there is no attribute {sorted(unknown)[0]}; there are: {', '.join(names)}")
+        raise AudienceError("--type", f"there is no attribute {min(unknown)}; there are: {', '.join(names)}")
     return tuple(found)
 
 
@@ -124,7 +124,9 @@ def _address(header: Sequence[str], mapped: Mapping[str, str], usual: Mapping[st
     for known in (_SURELY, _PERHAPS):
         found = [source for source in header if source not in mapped and usual[source] in known]
         if len(found) > 1:
-            raise AudienceError(where, f"mail could go to {' or '.join(found)}: say which, as in --map email={found[0]!r}")
+            raise AudienceError(
+                where, f"mail could go to {' or '.join(found)}: say which, as in --map email={found[0]!r}"
+            )
         if found:
             return found[0]
     raise AudienceError(
@@ -158,42 +160,43 @@ class Reading:
 
     def member(self, n: int, cells: Sequence[Any]) -> Member | BadRow:
         """The row with this number."""
-        if len(cells) != self._width and not self._fits(cells):
-            return self._bad(n, "", f"has {len(cells)} cells, and the first row names {self._width} columns", cells)
-        cell = cells[self._address]
-        if cell is None or cell == "":
-            return self._bad(n, ADDRESS, "is empty", cells)
-        if type(cell) is not str:
-            return self._bad(n, ADDRESS, f"{_shown(cell)} is no text", cells)
-        try:
-            rcpt, shown = mailbox(cell.strip(), ADDRESS)
-        except InvalidAddress as error:
-            return self._bad(n, ADDRESS, error.reason, cells)
-        attributes = {}
+        attributes: dict[str, Any] = {}
         name, value = "", None
         try:
+            if len(cells) != self._width:
+                self._check_width(cells)
+            rcpt, shown = _mailbox(cells[self._address])
             for place, name, read in self._others:
                 value = cells[place]
                 if value is not None and value != "" and (found := read(value)) != "":
                     attributes[name] = found
+        except SubmissionError as error:
+            return BadRow(n, error.field, error.reason, self.payload(cells))
         except ValueError as error:
             if isinstance(value, str) and not value.strip():  # only spaces: it is as good as empty
                 return self.member(n, [cell.strip() if isinstance(cell, str) else cell for cell in cells])
-            return self._bad(n, name, f"{_shown(value)} {error}", cells)
+            return BadRow(n, name, f"{_shown(value)} {error}", self.payload(cells))
         return Member(n, normal(rcpt), shown, Written(attributes, encode(attributes)))
 
-    def _fits(self, cells: Sequence[Any]) -> bool:
-        """Whether a row of another length is one all the same: what is over is empty."""
-        return len(cells) > self._width and not any(cells[self._width :])
-
-    def _bad(self, n: int, field: str, reason: str, cells: Sequence[Any]) -> BadRow:
-        return BadRow(n, field, reason, self.payload(cells))
+    def _check_width(self, cells: Sequence[Any]) -> None:
+        """A row of another length is one all the same if what is over is empty."""
+        if len(cells) < self._width or any(cells[self._width :]):
+            raise SubmissionError("", f"has {len(cells)} cells, and there are {self._width} columns")
 
     def payload(self, cells: Sequence[Any]) -> str:
         """A row as it is kept with its fault: an object of its cells by their headers."""
         names = [*self._header, *(f"+{number}" for number in range(1, len(cells) - self._width + 1))]
         row = {name: _kept(cell) for name, cell in zip(names, cells, strict=False)}
         return json.dumps(row, ensure_ascii=False, separators=(",", ":"))[:MAX_PAYLOAD]
+
+
+def _mailbox(cell: Any) -> tuple[str, str]:
+    """As ``address.mailbox``. Raises SubmissionError."""
+    if cell is None or cell == "":
+        raise SubmissionError(ADDRESS, "is empty")
+    if not isinstance(cell, str):
+        raise SubmissionError(ADDRESS, f"{_shown(cell)} is no text")
+    return mailbox(cell.strip(), ADDRESS)
 
 
 def _kept(cell: Any) -> Any:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dispatcher.audience import UNREADY_SECONDS
 from dispatcher.interfaces import Blobs, Clock, Ledger
 from dispatcher.retention import Retention
 
@@ -16,12 +17,14 @@ _LONGEST_REST = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What one run removed; ``more``: it ended before there was nothing left to remove, and another should follow."""
+    """What one run removed; ``listed``: rows of audiences that were dropped, or whose import was given up; ``more``: it
+    ended before there was nothing left to remove, and another should follow."""
 
     submissions: int
     deliveries: int
     attachments: int
     more: bool = False
+    listed: int = 0
 
 
 class Upkeep:
@@ -35,10 +38,27 @@ class Upkeep:
         attachments too. Raises LedgerUnavailable."""
         until = self._clock.monotonic() + seconds
         submissions, deliveries, more_rows = self._retire(until - seconds / 2, stopping)
+        listed, more_lists = self._forget(until - seconds / 4, stopping)
         attachments, more_files = self._clear(until, stopping)
         # What ended early and found nothing to remove would find nothing at once again: the next one begins elsewhere.
-        more = (more_rows or more_files) and submissions + deliveries + attachments > 0
-        return Removed(submissions, deliveries, attachments, more)
+        more = (more_rows or more_files or more_lists) and listed + submissions + deliveries + attachments > 0
+        return Removed(submissions, deliveries, attachments, more, listed)
+
+    def _forget(self, until: float, stopping: Callable[[], bool]) -> tuple[int, bool]:
+        """Remove audiences that are nobody's, a step at a time; how many rows, and whether there may be more."""
+        listed = 0
+        while not stopping() and self._clock.monotonic() < until:
+            began = self._clock.monotonic()
+            step = self._ledger.audiences.forget(UNREADY_SECONDS, STEP)
+            if not step:
+                return listed, False
+            listed += step
+            self._rest(began)
+        return listed, True
+
+    def _rest(self, began: float) -> None:
+        """As long as it took, so that all others get their turn: SQLite keeps no queue of those who want to write."""
+        time.sleep(min(self._clock.monotonic() - began, _LONGEST_REST))
 
     def _clear(self, until: float, stopping: Callable[[], bool]) -> tuple[int, bool]:
         """Remove attachments that nobody uses; how many, and whether the time was over before all were looked at."""
@@ -60,8 +80,8 @@ class Upkeep:
             retired = self._ledger.retire(self._retention, STEP)
             submissions, deliveries = submissions + retired.submissions, deliveries + retired.deliveries
             more = retired.more
-            # As long as it took, so that all others get their turn: SQLite keeps no queue of those who want to write.
-            time.sleep(min(self._clock.monotonic() - began, _LONGEST_REST) if more else 0)
+            if more:
+                self._rest(began)
         return submissions, deliveries, more
 
     def _pages(self) -> Iterator[list[str]]:

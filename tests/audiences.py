@@ -86,6 +86,14 @@ def _row(n: int, chosen: random.Random) -> list[str]:
 def _spoil(row: list[str], chosen: random.Random) -> None:
     """Make it a row that cannot be a member, in one of the ways in which they are met."""
     place, value = chosen.choice(
-        ((0, "nobody"), (0, ""), (0, "two@@example.com"), (4, "Mars/Olympus"), (5, "31.12.1990"), (6, "many"), (7, "si"))
+        (
+            (0, "nobody"),
+            (0, ""),
+            (0, "two@@example.com"),
+            (4, "Mars/Olympus"),
+            (5, "31.12.1990"),
+            (6, "many"),
+            (7, "si"),
+        )
     )
     row[place] = value

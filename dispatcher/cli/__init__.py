@@ -9,6 +9,7 @@ import typer
 from dispatcher import __version__
 from dispatcher.cli import (
     acts,
+    audiences,
     broker,
     campaigns,
     db,
@@ -58,6 +59,7 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(templates.app, name="templates")
+app.add_typer(audiences.app, name="audiences")
 app.add_typer(relays.app, name="relays")
 app.command("doctor", epilog="Example: dispatcher doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")

@@ -11,7 +11,11 @@ from dispatcher.errors import NotFound
 from dispatcher.written import Written
 from tests.ledgers import ANNA, DAY, Kept
 
-COLUMNS = (Column("email", Kind.ADDRESS, "E-Mail"), Column("name", Kind.TEXT, "姓名"), Column("age", Kind.NUMBER, "Age"))
+COLUMNS = (
+    Column("email", Kind.ADDRESS, "E-Mail"),
+    Column("name", Kind.TEXT, "姓名"),
+    Column("age", Kind.NUMBER, "Age"),
+)
 
 
 def member(n: int, address: str = "", **attributes: object) -> Member:
@@ -23,7 +27,9 @@ def begun(kept: Kept, name: str = "customers") -> AudienceVersion:
     return kept.ledger.audiences.begin(name, "customers.csv", COLUMNS, ANNA)
 
 
-def imported(kept: Kept, members: Sequence[Member], bad: Sequence[BadRow] = (), name: str = "customers") -> AudienceVersion:
+def imported(
+    kept: Kept, members: Sequence[Member], bad: Sequence[BadRow] = (), name: str = "customers"
+) -> AudienceVersion:
     version = begun(kept, name)
     kept.ledger.audiences.add(version.id, members, bad)
     return kept.ledger.audiences.ready(version.id, ANNA)

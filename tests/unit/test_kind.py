@@ -1,6 +1,6 @@
 """How a cell is read by its kind, whatever source it came from."""
 
-import datetime
+import datetime as dt
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dispatcher.kind import Kind, brought, reader
 
-BERLIN = datetime.timezone(datetime.timedelta(hours=1))
+BERLIN = dt.timezone(dt.timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ BERLIN = datetime.timezone(datetime.timedelta(hours=1))
         (Kind.TEXT, 4915123456789.0, "4915123456789"),
         (Kind.TEXT, Decimal("19.90"), "19.90"),
         (Kind.TEXT, True, "true"),
-        (Kind.TEXT, datetime.date(1990, 12, 31), "1990-12-31"),
+        (Kind.TEXT, dt.date(1990, 12, 31), "1990-12-31"),
         (Kind.NUMBER, "42", 42),
         (Kind.NUMBER, " -7 ", -7),
         (Kind.NUMBER, "19.90", "19.90"),
@@ -36,9 +36,9 @@ BERLIN = datetime.timezone(datetime.timedelta(hours=1))
         (Kind.DATE, "1990/1/5", "1990-01-05"),
         (Kind.DATE, "2026-12-01T09:00:00+08:00", "2026-12-01T09:00:00+08:00"),
         (Kind.DATE, "2026-12-01 09:00", "2026-12-01T09:00:00"),
-        (Kind.DATE, datetime.date(1990, 12, 31), "1990-12-31"),
-        (Kind.DATE, datetime.datetime(1990, 12, 31), "1990-12-31"),  # noqa: DTZ001 - a workbook's date
-        (Kind.DATE, datetime.datetime(1990, 12, 31, 9, tzinfo=BERLIN), "1990-12-31T09:00:00+01:00"),
+        (Kind.DATE, dt.date(1990, 12, 31), "1990-12-31"),
+        (Kind.DATE, dt.datetime(1990, 12, 31), "1990-12-31"),  # noqa: DTZ001 - a workbook's date
+        (Kind.DATE, dt.datetime(1990, 12, 31, 9, tzinfo=BERLIN), "1990-12-31T09:00:00+01:00"),
         (Kind.BOOL, "YES", True),
         (Kind.BOOL, "是", True),
         (Kind.BOOL, "否", False),
@@ -114,7 +114,7 @@ def test_no_digit_of_a_number_is_lost(number: Decimal) -> None:
         ([1, 2.5, None, ""], Kind.NUMBER),
         ([True, None], Kind.BOOL),
         ([True, 1], Kind.TEXT),
-        ([datetime.date(2026, 1, 1)], Kind.DATE),
+        ([dt.date(2026, 1, 1)], Kind.DATE),
         ([1, "a"], Kind.TEXT),
         ([], Kind.TEXT),
     ],

@@ -52,8 +52,8 @@ class Query:
             self.header: Sequence[str] = list(connection.execute(self._page(first=True), {"size": 0}).keys())
             if key not in self.header:
                 raise AudienceError("--key", f"the query has no column {key!r}; it has: {', '.join(self.header)}")
-            empty = connection.execute(self._said(f"SELECT count(*) FROM ({{}}) AS listed WHERE {self._quoted} IS NULL"))
-            if missing := empty.scalar_one():
+            counting = f"SELECT count(*) FROM ({{}}) AS listed WHERE {self._quoted} IS NULL"  # noqa: S608 - quoted
+            if missing := connection.execute(self._said(counting)).scalar_one():
                 raise AudienceError("--key", f"{key} is empty in {missing:,} rows: name a column that none lacks")
 
     def __iter__(self) -> Iterator[tuple[int, Sequence[Any]] | BadRow]:
@@ -65,8 +65,10 @@ class Query:
                 rows = connection.execute(self._page(first=first), given).fetchall()
                 for row in rows if first else rows[1:]:  # the last one comes again: so another with its key is seen
                     if number and row[place] == last:
-                        raise AudienceError("--key", f"two rows have the {self._key} {last!r}: name a column of which "
-                                                     "every value is there once")
+                        raise AudienceError(
+                            "--key",
+                            f"two rows have the {self._key} {last!r}: name a column of which every value is there once",
+                        )
                     number, last = number + 1, row[place]
                     yield _read(number, row, self.header)
                 if len(rows) <= _PAGE:
@@ -79,7 +81,7 @@ class Query:
 
     def _page(self, *, first: bool) -> TextClause:
         behind = "" if first else f" WHERE {self._quoted} >= :last"
-        return self._said(f"SELECT * FROM ({{}}) AS listed{behind} ORDER BY {self._quoted} LIMIT :size")
+        return self._said(f"SELECT * FROM ({{}}) AS listed{behind} ORDER BY {self._quoted} LIMIT :size")  # noqa: S608 - quoted
 
     def _said(self, words: str) -> TextClause:
         """Around the query, in which a colon is a colon. Its last line may be a comment."""
@@ -100,7 +102,7 @@ class Query:
             raise AudienceError("--sql", str(error).splitlines()[0]) from None
 
 
-def of_table(name: str) -> str:
+def of_table_named(name: str) -> str:
     """The query of a whole table, which may be named with its schema. Raises AudienceError."""
     parts = name.split(".")
     if not all(parts) or '"' in name:
@@ -113,7 +115,9 @@ def _engine(url: str) -> tuple[Engine, str]:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise AudienceError("--sql", "is no database URL such as postgresql://USER@HOST/NAME or sqlite:///PATH") from None
+        raise AudienceError(
+            "--sql", "is no database URL such as postgresql://USER@HOST/NAME or sqlite:///PATH"
+        ) from None
     kind = parsed.get_backend_name()
     if kind == "sqlite":
         return _sqlite(parsed)
@@ -133,7 +137,9 @@ def _sqlite(url: URL) -> tuple[Engine, str]:
     if not path.is_file():
         raise AudienceError("--sql", f"there is no file {path}")
     uri = f"file:{quote(str(path.resolve()))}"
-    engine = create_engine(URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"}), hide_parameters=True)
+    engine = create_engine(
+        URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"}), hide_parameters=True
+    )
     event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine, f"sqlite:///{path.name}"

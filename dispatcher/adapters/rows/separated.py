@@ -72,7 +72,9 @@ class Separated:
     def _header(self) -> Sequence[str]:
         for found in self._records():
             if isinstance(found, BadRow):
-                raise AudienceError(f"{self._path}:{found.n}", f"the first row, with the columns' names, {found.reason}")
+                raise AudienceError(
+                    f"{self._path}:{found.n}", f"the first row, with the columns' names, {found.reason}"
+                )
             return [cell.strip() for cell in found[1]]
         return []
 
@@ -83,10 +85,9 @@ class Separated:
         with self._open() as text:
             lines = _Lines(text)
             line = 1 + lines.skip(self._skipped)
-            while True:
-                reader = csv.reader(lines.feed(), "dispatcher", delimiter=self._separator)
+            while not lines.at_end:
                 try:
-                    for cells in reader:
+                    for cells in csv.reader(lines.feed(), "dispatcher", delimiter=self._separator):
                         taken = lines.taken
                         record = taken[0] if len(taken) == 1 else "".join(taken)
                         if fault := _fault(record, cells):
@@ -95,7 +96,6 @@ class Separated:
                             yield line, cells
                         line += len(taken)
                         taken.clear()
-                    return
                 except csv.Error as error:
                     yield BadRow(line, "", _reason(error, lines.taken), _legible(lines.taken[0]))
                     line += 1
@@ -109,6 +109,7 @@ class _Lines:
         self._text = text
         self._again: deque[str] = deque()
         self.taken: list[str] = []
+        self.at_end = False
 
     def skip(self, count: int) -> int:
         """Pass over so many lines; how many."""
@@ -128,11 +129,13 @@ class _Lines:
             if type(line) is _LongLine:
                 raise csv.Error("line too long")
             yield line
+        self.at_end = True
 
     def again(self) -> None:
         """The first line of the record is done with; the others begin records of their own."""
         self._again.extendleft(reversed(self.taken[1:]))
         self.taken.clear()
+        self.at_end = False
 
 
 def _fault(record: str, cells: Sequence[str]) -> str | None:

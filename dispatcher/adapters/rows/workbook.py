@@ -41,7 +41,9 @@ class Workbook:
             shown = [each.name for each in book.sheets_metadata if each.visible == SheetVisibleEnum.Visible]
             wanted = named if named is not None else (shown or book.sheet_names)[0]
             if wanted not in book.sheet_names:
-                raise AudienceError("--sheet", f"there is no sheet {wanted!r}; there are: {', '.join(book.sheet_names)}")
+                raise AudienceError(
+                    "--sheet", f"there is no sheet {wanted!r}; there are: {', '.join(book.sheet_names)}"
+                )
             return book.get_sheet_by_name(wanted)
         except (CalamineError, OSError, IndexError) as error:
             raise AudienceError(str(self._path), f"cannot be read as a workbook: {error}") from None

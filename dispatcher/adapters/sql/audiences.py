@@ -98,7 +98,10 @@ class SqlAudiences:
         with self._database.writing() as tx:
             _count(tx, version_id, kept=len(members), bad=len(rejects))
             load(
-                tx, audience_members, _MEMBER, [(version_id, m.n, m.address, m.shown, written(m.attributes)) for m in members]
+                tx,
+                audience_members,
+                _MEMBER,
+                [(version_id, m.n, m.address, m.shown, written(m.attributes)) for m in members],
             )
             _reject(tx, version_id, rejects)
 
@@ -169,7 +172,9 @@ class SqlAudiences:
         with self._database.writing() as tx:
             meant = _READY if number is None else _READY & (audience_versions.c.version == number)
             mine = select(audience_versions.c.id).join(audiences).where(audiences.c.name == name, meant)
-            ids = tx.execute(mine.order_by(audience_versions.c.id).with_for_update(of=audience_versions)).scalars().all()
+            ids = (
+                tx.execute(mine.order_by(audience_versions.c.id).with_for_update(of=audience_versions)).scalars().all()
+            )
             if not ids:
                 _none_to_drop(tx, name, number)
             _free(tx, name, ids)
@@ -206,9 +211,7 @@ def _not_open(version_id: int) -> NotFound:
 
 
 def _reject(tx: Transaction, version_id: int, rejects: Sequence[BadRow]) -> None:
-    rows = [
-        (version_id, r.n, storable(r.field), storable(r.reason), r.doubled, storable(r.payload)) for r in rejects
-    ]
+    rows = [(version_id, r.n, storable(r.field), storable(r.reason), r.doubled, storable(r.payload)) for r in rejects]
     load(tx, audience_rejects, _REJECT, rows)
 
 
@@ -238,7 +241,9 @@ def _free(tx: Transaction, name: str, ids: Sequence[int]) -> None:
         select(campaigns.c.name, campaigns.c.state).where(using, campaigns.c.state.not_in(_OVER)).limit(1)
     ).one_or_none()
     if busy is not None:
-        raise AudienceError(f"audience {name}", f"campaign {busy.name} is {busy.state} and goes by it: cancel that first")
+        raise AudienceError(
+            f"audience {name}", f"campaign {busy.name} is {busy.state} and goes by it: cancel that first"
+        )
     tx.execute(update(campaigns).where(using).values(version_id=None))
 
 
