@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dispatcher.address import parse
 from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignState, Spec, Sums
 from dispatcher.delivery import WAITING, Actor, Selector, State
 from dispatcher.errors import NotFound, SubmissionError
@@ -13,7 +14,6 @@ from dispatcher.mail import Accepted, Receipt
 from dispatcher.names import check_name
 from dispatcher.preflight import Preflight
 from dispatcher.render import Template
-from dispatcher.suppression import normal
 
 PAGE = 1000  # rows of an audience that are read at once
 Progress = Callable[[int], None]
@@ -58,7 +58,7 @@ class Campaigns:
         Plan(spec, template, version.columns, 0.0)
         self._accept(shared_document(spec))
         if spec.owner is not None:
-            normal(spec.owner)
+            parse(spec.owner, "owner")
 
     def get(self, name: str) -> Campaign:
         """Raises NotFound."""
