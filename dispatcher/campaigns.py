@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dispatcher.address import parse
-from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignState, Spec, Sums
+from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignState, CampaignSpec, Sums
 from dispatcher.delivery import WAITING, Actor, Selector, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.expansion import Person, Plan
@@ -40,18 +40,18 @@ class Campaigns:
 
     # -- making
 
-    def create(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def create(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """A draft. Raises SubmissionError naming the field, NotFound for an audience that is not there."""
         check_name(name)
         self._check(spec)
         return self._store.create(name, spec, actor)
 
-    def revise(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def revise(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """Change one that was not started; it is a draft again."""
         self._check(spec)
         return self._store.revise(name, spec, actor)
 
-    def _check(self, spec: Spec) -> None:
+    def _check(self, spec: CampaignSpec) -> None:
         spec.check()
         version = self._ledger.audiences.current(spec.audience)
         _, template = self._publish(spec.template)
@@ -184,7 +184,7 @@ class Campaigns:
         return found.submission
 
 
-def shared_document(spec: Spec) -> dict[str, Any]:
+def shared_document(spec: CampaignSpec) -> dict[str, Any]:
     """The part of a submission's JSON that all recipients share."""
     wanted = (
         *("template", "locale", "from", "mail_from", "reply_to", "headers", "relay", "list", "tags", "if_in_doubt"),

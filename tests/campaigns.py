@@ -3,7 +3,7 @@
 from typing import Any
 
 from dispatcher.audience import AudienceVersion, Column, Kind, Member
-from dispatcher.campaign import Campaign, Spec
+from dispatcher.campaign import Campaign, CampaignSpec
 from dispatcher.delivery import Lane, Selector, State
 from tests.stage import ANNA, Stage
 
@@ -34,7 +34,7 @@ COLUMNS = (
     Column("locale", Kind.LOCALE, "Language"),
     Column("zone", Kind.ZONE, "Zone"),
 )
-SPEC = Spec("newsletter", "people", "news", data={"title": "Spring"})
+SPEC = CampaignSpec("newsletter", "people", "news", data={"title": "Spring"})
 
 
 class Show(Stage):
@@ -53,19 +53,19 @@ class Show(Stage):
         audiences.add(version.id, made, [])
         return audiences.ready(version.id, ANNA)
 
-    def draft(self, spec: Spec = SPEC) -> Campaign:
+    def draft(self, spec: CampaignSpec = SPEC) -> Campaign:
         return self.dispatcher.campaigns.create("spring", spec, ANNA)
 
-    def checked(self, spec: Spec = SPEC, **options: Any) -> Campaign:
+    def checked(self, spec: CampaignSpec = SPEC, **options: Any) -> Campaign:
         self.draft(spec)
         return self.dispatcher.campaigns.check("spring", ANNA, **options)
 
-    def findings(self, spec: Spec = SPEC, **options: Any) -> list[tuple[str, str, str]]:
+    def findings(self, spec: CampaignSpec = SPEC, **options: Any) -> list[tuple[str, str, str]]:
         """What a check finds: level, what, text."""
         found = self.checked(spec, **options).checked or {}
         return [(each["level"], each["what"], each["text"]) for each in found["findings"]]
 
-    def started(self, spec: Spec = SPEC, **options: Any) -> Campaign:
+    def started(self, spec: CampaignSpec = SPEC, **options: Any) -> Campaign:
         self.checked(spec, **options)
         return self.dispatcher.campaigns.start("spring", ANNA)
 

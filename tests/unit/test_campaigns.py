@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.campaign import CampaignState, Spec
+from dispatcher.campaign import CampaignState, CampaignSpec
 from dispatcher.delivery import Lane, Selector, State
 from dispatcher.errors import AudienceError, DispatcherError, SubmissionError
 from dispatcher.events import CampaignEnded
@@ -70,13 +70,13 @@ def test_a_name_that_cannot_be_one_is_refused(name: str) -> None:
 )
 def test_a_document_that_is_no_spec_is_refused(document: dict[str, Any], said: str) -> None:
     with pytest.raises(SubmissionError) as caught:
-        Spec.parse(document)
+        CampaignSpec.parse(document)
     assert str(caught.value).startswith(said)
 
 
 def test_a_spec_is_the_same_after_it_was_kept() -> None:
     spec = replace(SPEC, rate=("5/s", "100/h"), where=("age>=18",), start="2030-01-01T09:00", zone="Asia/Tokyo")
-    assert Spec.parse(spec.document()).document() == spec.document()
+    assert CampaignSpec.parse(spec.document()).document() == spec.document()
 
 
 # -- starting
