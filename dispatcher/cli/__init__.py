@@ -14,6 +14,7 @@ from dispatcher.cli import (
     demo,
     doctor,
     messages,
+    pages,
     pause,
     rejects,
     relays,
@@ -57,6 +58,7 @@ app.add_typer(messages.app, name="messages")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(templates.app, name="templates")
 app.add_typer(relays.app, name="relays")
+app.command("pages", epilog="Example: DISPATCHER_PUBLIC_URL=https://mail.example.com dispatcher pages")(pages.pages)
 app.command("doctor", epilog="Example: dispatcher doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")
 app.command("broker-url", epilog="Example: celery -b $(dispatcher broker-url) inspect ping")(broker.broker_url)

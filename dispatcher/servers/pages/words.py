@@ -13,10 +13,9 @@ EN = {
     "left_lead": "{address} gets no more mail of the list {list}. What is on its way already may still arrive.",
     "left_all_lead": "{address} gets no more marketing mail from us. What is on its way already may still arrive.",
     "undo": "Undo, keep me on the list",
-    "undo_all": "Undo, send me marketing mail again",
+    "undo_all": "Undo, keep sending it",
     "back": "You are back",
     "back_lead": "{address} gets mail of the list {list} again.",
-    "other": "That was a mistake?",
 }
 ZH = {
     "unsubscribe": "退订",
@@ -32,7 +31,6 @@ ZH = {
     "undo_all": "撤销，重新接收营销邮件",
     "back": "欢迎回来",
     "back_lead": "{address} 将重新收到列表“{list}”的邮件。",
-    "other": "点错了？",
 }
 _FAULTS_EN = {
     HTTPStatus.NOT_FOUND: (
