@@ -22,6 +22,7 @@ from dispatcher.cli import (
     sink,
     status,
     submit,
+    suppressions,
     templates,
     up,
     verify,
@@ -56,6 +57,7 @@ app.command("resume", epilog="Example: dispatcher resume bulk")(pause.resume)
 app.command("acts", epilog="Example: dispatcher acts --since 2d")(acts.acts)
 app.add_typer(messages.app, name="messages")
 app.add_typer(rejects.app, name="rejects")
+app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(templates.app, name="templates")
 app.add_typer(relays.app, name="relays")
 app.command("pages", epilog="Example: DISPATCHER_PUBLIC_URL=https://mail.example.com dispatcher pages")(pages.pages)

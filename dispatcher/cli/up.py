@@ -46,9 +46,9 @@ def up(
 ) -> None:
     """Run the whole stack on this machine, in the foreground.
 
-    Broker, workers, beat, our pages and Flower. Ctrl-C or SIGTERM drains and stops it; a second one stops it at once. What dies
-    is started again. The broker is embedded unless DISPATCHER_BROKER_URL names one. Other commands find the stack by
-    the data folder.
+    Broker, workers, beat, our pages and Flower. Ctrl-C or SIGTERM drains and stops it; a second one stops it at once.
+    What dies is started again. The broker is embedded unless DISPATCHER_BROKER_URL names one. Other commands find the
+    stack by the data folder.
     """
     from dispatcher.adapters.runtime import Runtime  # noqa: PLC0415 - --help needs none of it
     from dispatcher.adapters.supervisor import StopRequests, Supervisor  # noqa: PLC0415 - as above
@@ -100,7 +100,7 @@ class _Stack:
         if self._requests.count:
             return
         self._ready = readiness.reached is not None
-        # Beat, the pages and Flower come second: nobody waits for them, and without a beat every worker sweeps by itself.
+        # The others come second: nobody waits for them, and without a beat every worker sweeps by itself.
         self._start(programs.beat(self._settings))
         if self._settings.pages.enabled:
             self._start(programs.pages())
