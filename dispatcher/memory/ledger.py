@@ -193,7 +193,7 @@ class MemoryLedger:
                 if row is not None and row.token == token and row.settle(settlement, self._now()):
                     wipe([row.message])
                     changed += 1
-                    if row.state is State.BOUNCED and by_bounce(settlement):
+                    if row.state is State.BOUNCED and by_bounce(settlement, len(row.message.deliveries)):
                         self.suppressions.add([bounced(row.rcpt, settlement, row.message.public_id)])
             return changed
 
