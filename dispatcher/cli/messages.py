@@ -260,6 +260,14 @@ def _write(records: Iterable[DeliveryRecord], form: str, file: IO[str]) -> int:
     return number
 
 
+def _note_suppressed(number: int) -> None:
+    if number:
+        note(
+            f"dispatcher: {count(number, 'delivery')} of them were suppressed; who still is will be suppressed again: "
+            "see `dispatcher suppressions show ADDRESS`"
+        )
+
+
 def _change(
     selector: Selector,
     state: State,
@@ -285,6 +293,8 @@ def _change(
                 f"dispatcher: {count(wiped, 'delivery')} cannot {verb}: what was x-sensitive in their data was wiped "
                 "when they were settled; let their producer submit them again"
             )
+        if state is State.QUEUED and State.SUPPRESSED in states:
+            _note_suppressed(ledger.count(replace(which, states=(State.SUPPRESSED,))))
         if expected:
             confirmed(f"{count(expected, 'delivery')} will {verb}", yes=yes)
             with progress(expected) as advance:

@@ -203,7 +203,7 @@ class MemoryLedger:
                     wipe([row.message])
                     changed += 1
                     told[row.message.submission.public_id].append(settlement)
-                    if row.state is State.BOUNCED and by_bounce(settlement):
+                    if row.state is State.BOUNCED and by_bounce(settlement, len(row.message.deliveries)):
                         self.suppressions.add([bounced(row.rcpt, settlement, row.message.public_id)])
             self.campaigns.feed(told)
             return changed
