@@ -97,12 +97,8 @@ class SqlAudiences:
     def add(self, version_id: int, members: Sequence[Member], rejects: Sequence[BadRow]) -> None:
         with self._database.writing() as tx:
             _count(tx, version_id, kept=len(members), bad=len(rejects))
-            load(
-                tx,
-                audience_members,
-                _MEMBER,
-                [(version_id, m.n, m.address, m.shown, written(m.attributes)) for m in members],
-            )
+            rows = [(version_id, n, address, shown, written(its)) for n, address, shown, its in members]
+            load(tx, audience_members, _MEMBER, rows)
             _reject(tx, version_id, rejects)
 
     def ready(self, version_id: int, actor: Actor) -> AudienceVersion:
