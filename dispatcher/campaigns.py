@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dispatcher.address import parse
-from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignState, CampaignSpec, Sums
+from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignSpec, CampaignState, Sums
 from dispatcher.delivery import WAITING, Actor, Selector, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.expansion import Person, Plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.audience import Column, Filter, Kind, where
-from dispatcher.campaign import Expanded, CampaignSpec
+from dispatcher.campaign import CampaignSpec, Expanded
 from dispatcher.errors import SubmissionError
 from dispatcher.hours import Hours
 from dispatcher.render import Template

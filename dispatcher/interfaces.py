@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Protocol
 
 from dispatcher.audience import Audience, AudienceVersion, BadRow, Column, Member
-from dispatcher.campaign import Campaign, CampaignState, Expanded, CampaignSpec, Sums
+from dispatcher.campaign import Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.journal import DeadJournal, Entry

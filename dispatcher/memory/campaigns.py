@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from dispatcher.brake import Brake, fed
-from dispatcher.campaign import ACTS, Campaign, CampaignState, Expanded, CampaignSpec, Sums
+from dispatcher.campaign import ACTS, Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import LIVE, WAITING, Actor, Settlement, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import BRAKE, signature, storable

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dispatcher.audience import BadRow, Column, Kind, Member
-from dispatcher.campaign import Campaign, CampaignState, Expanded, CampaignSpec
+from dispatcher.campaign import Campaign, CampaignSpec, CampaignState, Expanded
 from dispatcher.delivery import LIVE, Actor, Lane, Selector, State
 from dispatcher.errors import AudienceError, NotFound, SubmissionError
 from dispatcher.mail import Accepted

@@ -76,7 +76,12 @@ def test_the_guide_works_as_it_stands(desk: Desk) -> None:
             desk(line)
     (script,) = [body for language, _, body in _BLOCK.findall(GUIDE) if language == "python"]
     done = subprocess.run(
-        [sys.executable, "-c", script], env=desk.environment, cwd=desk.folder, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        env=desk.environment,
+        cwd=desk.folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "draft 3\n"  # its subject does not say AD, and one of the people is in China
 
@@ -114,4 +119,3 @@ def test_what_is_wrong_is_one_line_and_sends_nothing(desk: Desk) -> None:
         assert said in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1 + done.stderr.count("dispatcher: 3 mails"), done.stderr
     assert len(desk.sink.received()) == before
-

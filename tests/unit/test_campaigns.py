@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.campaign import CampaignState, CampaignSpec
+from dispatcher.campaign import CampaignSpec, CampaignState
 from dispatcher.delivery import Lane, Selector, State
 from dispatcher.errors import AudienceError, DispatcherError, SubmissionError
 from dispatcher.events import CampaignEnded

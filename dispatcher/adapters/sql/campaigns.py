@@ -23,7 +23,7 @@ from dispatcher.adapters.sql.schema import (
     submissions,
 )
 from dispatcher.adapters.sql.suppressions import of_addresses
-from dispatcher.campaign import ACTS, Campaign, CampaignState, Expanded, CampaignSpec, Sums
+from dispatcher.campaign import ACTS, Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import LIVE, Actor, Lane, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import signature, storable
