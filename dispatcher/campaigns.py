@@ -7,7 +7,7 @@ from typing import Any
 from dispatcher.address import parse
 from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignSpec, CampaignState, Sums
 from dispatcher.delivery import WAITING, Actor, Selector, State
-from dispatcher.errors import NotFound, SubmissionError
+from dispatcher.errors import SubmissionError
 from dispatcher.expansion import Person, Plan
 from dispatcher.interfaces import Ledger
 from dispatcher.mail import Accepted, Receipt
@@ -175,13 +175,6 @@ class Campaigns:
     def sums(self, name: str) -> Sums:
         """The account of a campaign."""
         return self._store.sums(self._store.get(name))
-
-    def submission(self, name: str) -> str:
-        """The public id of its mails. Raises NotFound before it was started."""
-        found = self._store.get(name)
-        if found.submission is None:
-            raise NotFound(f"campaign {name} was not started, so it has no mails yet")
-        return found.submission
 
 
 def shared_document(spec: CampaignSpec) -> dict[str, Any]:

@@ -16,13 +16,14 @@ required = ["title", "name"]
 title = "T"
 name = "N"
 """
+LINK = '<a href="{{ unsubscribe_url }}">x</a>'
 FILES = {
     "meta.toml": META,
     "subject.txt": "{{ title }} for {{ name }}",
-    "subject.zh.txt": "{{ title }}：{{ name }}",
-    "body.html": '<p>Hi {{ name }}{% if city is defined %} in {{ city }}{% endif %}</p><a href="{{ unsubscribe_url }}">x</a>',
+    "subject.zh.txt": "{{ title }} - {{ name }}",
+    "body.html": "<p>Hi {{ name }}{% if city is defined %} in {{ city }}{% endif %}</p>" + LINK,
     "body.txt": "Hi {{ name }}\n{{ unsubscribe_url }}",
-    "body.zh.html": '<p>{{ name }}</p><a href="{{ unsubscribe_url }}">x</a>',
+    "body.zh.html": "<p>{{ name }}</p>" + LINK,
     "body.zh.txt": "{{ name }}\n{{ unsubscribe_url }}",
 }
 COLUMNS = (

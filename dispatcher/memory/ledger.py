@@ -74,7 +74,10 @@ class MemoryLedger:
             self._lock, self._now, lambda actor, verb, subject, changed: self._act(actor, verb, subject, count=changed)
         )
         self.audiences = MemoryAudiences(
-            self._lock, self._now, self._act, lambda versions: self.campaigns.refer(versions)
+            self._lock,
+            self._now,
+            self._act,
+            lambda versions: self.campaigns.refer(versions),  # noqa: PLW0108 - they are made below
         )
         self.campaigns = MemoryCampaigns(
             self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held, self.audiences.by_id

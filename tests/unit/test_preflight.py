@@ -70,7 +70,10 @@ def test_an_image_without_a_text_and_a_mail_that_is_cut_off_are_warned_of() -> N
 
 @pytest.mark.parametrize(
     "person",
-    [IN_CHINA, {"name": "x", "country": " china "}, {"name": "x", "country": "中国"}, {"name": "x", "zone": "Asia/Shanghai"}],
+    [
+        IN_CHINA, {"name": "x", "country": " china "}, {"name": "x", "country": "中国"},
+        {"name": "x", "zone": "Asia/Shanghai"},
+    ],
 )  # fmt: skip
 def test_a_subject_for_china_says_that_it_is_advertising(person: dict[str, Any]) -> None:
     found = Show({"name": "Ann"}, person).findings()
