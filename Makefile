@@ -58,6 +58,7 @@ bench-quick: $(STAMP)
 	$(RUN) -m benchmarks.journal --quick
 	$(RUN) -m benchmarks.shares --quick
 	$(RUN) -m benchmarks.limits --quick
+	$(RUN) -m benchmarks.audiences --quick
 
 # Made anew after a change of dependencies; it names no registry, so that it works with yours.
 lock: $(STAMP)

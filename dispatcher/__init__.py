@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dispatcher.campaign import CampaignSpec as CampaignSpec
+    from dispatcher.delivery import Actor as Actor
     from dispatcher.dispatcher import Dispatcher as Dispatcher
     from dispatcher.errors import DispatcherError as DispatcherError
     from dispatcher.errors import SubmissionError as SubmissionError
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
+    "Actor": "delivery",
     "Attachment": "mail",
+    "CampaignSpec": "campaign",
     "Dispatcher": "dispatcher",
     "DispatcherError": "errors",
     "Receipt": "mail",
@@ -23,7 +27,9 @@ _HOMES = {
     "SubmissionError": "errors",
 }
 __all__ = [
+    "Actor",
     "Attachment",
+    "CampaignSpec",
     "Dispatcher",
     "DispatcherError",
     "Receipt",

@@ -74,22 +74,35 @@ class _Source:
         self.columns = columns(rows.header, said, sample, rows.source)
         self._reading = Reading(rows.header, self.columns)
 
-    def first(self) -> Iterator[Member | BadRow]:
-        return map(self._read, self._first)
+    def first(self) -> Iterator[tuple[list[Member], list[BadRow]]]:
+        """The first rows only."""
+        return self._parted(iter(self._first))
 
-    def __iter__(self) -> Iterator[Member | BadRow]:
-        return map(self._read, chain(self._first, self._rest))
+    def __iter__(self) -> Iterator[tuple[list[Member], list[BadRow]]]:
+        """All rows in groups, each parted into members and what is bad."""
+        return self._parted(chain(self._first, self._rest))
 
-    def _read(self, found: tuple[int, Sequence[Any]] | BadRow) -> Member | BadRow:
-        return found if isinstance(found, BadRow) else self._reading.member(*found)
+    def _parted(
+        self, rows: Iterator[tuple[int, Sequence[Any]] | BadRow]
+    ) -> Iterator[tuple[list[Member], list[BadRow]]]:
+        read = self._reading.member
+        while group := list(islice(rows, _CHUNK)):
+            members: list[Member] = []
+            bad: list[BadRow] = []
+            for row in group:
+                found = row if isinstance(row, BadRow) else read(*row)
+                if isinstance(found, BadRow):
+                    bad.append(found)
+                else:
+                    members.append(found)
+            yield members, bad
 
 
 def preview(rows: Rows, said: ColumnMap = _AS_MAPPED) -> Preview:
     """Look at the first 1,000 rows; nothing is kept. Raises AudienceError."""
     source = _Source(rows, said)
-    found = list(source.first())
-    members = tuple(each for each in found if isinstance(each, Member))
-    return Preview(source.columns, len(found), members, tuple(each for each in found if isinstance(each, BadRow)))
+    members, bad = next(source.first(), ([], []))
+    return Preview(source.columns, len(members) + len(bad), tuple(members), tuple(bad))
 
 
 def import_(
@@ -111,16 +124,15 @@ def import_(
     """
     source = _Source(rows, said)
     version = audiences.begin(checked_name(name), rows.source, source.columns, actor)
-    found, bad, count = iter(source), 0, 0
-    while chunk := list(islice(found, _CHUNK)):
-        rejects = [each for each in chunk if isinstance(each, BadRow)]
+    bad = count = 0
+    for members, rejects in source:
         for each in rejects:
             refused(each)
-        count, bad = count + len(chunk), bad + len(rejects)
+        count, bad = count + len(members) + len(rejects), bad + len(rejects)
         if most is not None:
             most.check(bad, count, over=False)
-        audiences.add(version.id, [each for each in chunk if isinstance(each, Member)], rejects)
-        progress(len(chunk))
+        audiences.add(version.id, members, rejects)
+        progress(len(members) + len(rejects))
     if most is not None:
         most.check(bad, count, over=True)
     if count == bad:

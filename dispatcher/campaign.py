@@ -45,7 +45,7 @@ RETRYABLE = State.DEFERRED, State.INVALID, State.EXPIRED, State.BOUNCED
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class CampaignSpec:
     """What a person asks for. ``list`` is what recipients unsubscribe from; ``where`` narrows the audience down.
 
     A recipient's data is ``data`` with the attributes of its row over it, or with them all in the object ``under``.
@@ -80,7 +80,7 @@ class Spec:
         return {name: _plain(value) for name, value in found.items() if value not in (None, (), {}, [])}
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> "Spec":
+    def parse(cls, document: Mapping[str, Any]) -> "CampaignSpec":
         """Read what ``document`` wrote. Raises SubmissionError naming the field."""
         known = {f.name.rstrip("_"): f.name for f in fields(cls)}
         if unknown := sorted(document.keys() - known.keys()):
@@ -178,7 +178,7 @@ class Campaign:
     id: int
     name: str
     state: CampaignState
-    spec: Spec
+    spec: CampaignSpec
     version: int | None
     checked: Mapping[str, Any] | None
     submission: str | None

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignState, Spec, Sums
+from dispatcher.address import parse
+from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignSpec, CampaignState, Sums
 from dispatcher.delivery import WAITING, Actor, Selector, State
-from dispatcher.errors import NotFound, SubmissionError
+from dispatcher.errors import SubmissionError
 from dispatcher.expansion import Person, Plan
 from dispatcher.interfaces import Ledger
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.names import check_name
 from dispatcher.preflight import Preflight
 from dispatcher.render import Template
-from dispatcher.suppression import normal
 
 PAGE = 1000  # rows of an audience that are read at once
 Progress = Callable[[int], None]
@@ -40,25 +40,25 @@ class Campaigns:
 
     # -- making
 
-    def create(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def create(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """A draft. Raises SubmissionError naming the field, NotFound for an audience that is not there."""
         check_name(name)
         self._check(spec)
         return self._store.create(name, spec, actor)
 
-    def revise(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def revise(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """Change one that was not started; it is a draft again."""
         self._check(spec)
         return self._store.revise(name, spec, actor)
 
-    def _check(self, spec: Spec) -> None:
+    def _check(self, spec: CampaignSpec) -> None:
         spec.check()
         version = self._ledger.audiences.current(spec.audience)
         _, template = self._publish(spec.template)
         Plan(spec, template, version.columns, 0.0)
         self._accept(shared_document(spec))
         if spec.owner is not None:
-            normal(spec.owner)
+            parse(spec.owner, "owner")
 
     def get(self, name: str) -> Campaign:
         """Raises NotFound."""
@@ -176,15 +176,8 @@ class Campaigns:
         """The account of a campaign."""
         return self._store.sums(self._store.get(name))
 
-    def submission(self, name: str) -> str:
-        """The public id of its mails. Raises NotFound before it was started."""
-        found = self._store.get(name)
-        if found.submission is None:
-            raise NotFound(f"campaign {name} was not started, so it has no mails yet")
-        return found.submission
 
-
-def shared_document(spec: Spec) -> dict[str, Any]:
+def shared_document(spec: CampaignSpec) -> dict[str, Any]:
     """The part of a submission's JSON that all recipients share."""
     wanted = (
         *("template", "locale", "from", "mail_from", "reply_to", "headers", "relay", "list", "tags", "if_in_doubt"),

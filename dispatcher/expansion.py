@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.audience import Column, Filter, Kind, where
-from dispatcher.campaign import Expanded, Spec
+from dispatcher.campaign import CampaignSpec, Expanded
 from dispatcher.errors import SubmissionError
 from dispatcher.hours import Hours
 from dispatcher.render import Template
@@ -35,7 +35,7 @@ class Plan:
     """How a campaign's rows become messages. ``columns`` are the audience's; ``started``: when it was, seconds since
     the epoch. Raises SubmissionError for a filter that does not fit the columns."""
 
-    spec: Spec
+    spec: CampaignSpec
     template: Template
     columns: Sequence[Column]
     started: float

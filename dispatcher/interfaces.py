@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Protocol
 
 from dispatcher.audience import Audience, AudienceVersion, BadRow, Column, Member
-from dispatcher.campaign import Campaign, CampaignState, Expanded, Spec, Sums
+from dispatcher.campaign import Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
 from dispatcher.journal import DeadJournal, Entry
@@ -246,7 +246,7 @@ class Campaigns(Protocol):
     """Campaigns as the ledger keeps them. A method is one transaction; of two who change the same one, the second is
     told how it stands: SubmissionError. Raises NotFound for a name that is nobody's."""
 
-    def create(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def create(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """A draft. Raises SubmissionError for a name that is taken."""
         ...
 
@@ -256,7 +256,7 @@ class Campaigns(Protocol):
         """Those in these states, or all; the newest first."""
         ...
 
-    def revise(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def revise(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """Change one that was not started; it is a draft again."""
         ...
 

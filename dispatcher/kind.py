@@ -41,10 +41,13 @@ def reader(kind: Kind) -> Callable[[Any], Any]:
     return _READERS[kind]
 
 
+def text_reader(kind: Kind) -> Callable[[str], Any]:
+    """The same for cells that are text, as nearly all are; what was read before is only looked up."""
+    return _TEXT_READERS[kind]
+
+
 def text(value: Any) -> str:
     """Any value as text, as its source would show it."""
-    if type(value) is str:
-        return value.strip()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (float, Decimal)):
@@ -52,7 +55,7 @@ def text(value: Any) -> str:
     if isinstance(value, (datetime, date, time)):
         return _moment(value)
     if isinstance(value, (int, str)):
-        return str(value)
+        return str(value).strip()
     raise ValueError(f"is a {type(value).__name__}, and no text")
 
 
@@ -62,13 +65,13 @@ def number(value: Any) -> int | str:
         raise ValueError("is true or false, and no number")  # noqa: TRY004 - readers raise one class of error
     if isinstance(value, float):  # all that a workbook knows: 42.0 is how it says 42
         return _number(str(int(value)) if value.is_integer() else repr(value))
-    return _number(str(value).strip())
+    return _number(str(value))
 
 
 @lru_cache(maxsize=_KEPT)
 def _number(written: str) -> int | str:
     try:
-        found = filters.decimal(written)
+        found = filters.decimal(written.strip())
     except ValueError:
         raise ValueError("is no number such as 42 or 19.90") from None
     places = found.as_tuple().exponent
@@ -106,7 +109,12 @@ def flag(value: Any) -> bool:
     """Yes or no."""
     if isinstance(value, bool):
         return value
-    said = text(value).lower()
+    return _flag(text(value))
+
+
+@lru_cache(maxsize=_KEPT)
+def _flag(written: str) -> bool:
+    said = written.strip().lower()
     if said in _TRUE or said in _FALSE:
         return said in _TRUE
     raise ValueError("is neither yes nor no")
@@ -114,7 +122,12 @@ def flag(value: Any) -> bool:
 
 def locale(value: Any) -> str:
     """A language tag such as ``zh-CN``, with its usual case and hyphens."""
-    return filters.canonical(text(value))
+    return _locale(text(value))
+
+
+@lru_cache(maxsize=_KEPT)
+def _locale(written: str) -> str:
+    return filters.canonical(written.strip())
 
 
 def zone(value: Any) -> str:
@@ -123,7 +136,8 @@ def zone(value: Any) -> str:
 
 
 @lru_cache(maxsize=_KEPT)
-def _zone(name: str) -> str:
+def _zone(written: str) -> str:
+    name = written.strip()
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # the last: the name of a folder
@@ -139,6 +153,16 @@ _READERS: Mapping[Kind, Callable[[Any], Any]] = {
     Kind.LOCALE: locale,
     Kind.ZONE: zone,
     Kind.ADDRESS: text,
+}
+
+_TEXT_READERS: Mapping[Kind, Callable[[str], Any]] = {
+    Kind.TEXT: str.strip,
+    Kind.NUMBER: _number,
+    Kind.DATE: _day,
+    Kind.BOOL: _flag,
+    Kind.LOCALE: _locale,
+    Kind.ZONE: _zone,
+    Kind.ADDRESS: str.strip,
 }
 
 

@@ -43,7 +43,8 @@ class _Fault:
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.rows) else ""
-        return f"{self.count:,} (row {', '.join(map(str, self.rows))}{more})"
+        people = "person" if self.count == 1 else "people"
+        return f"{self.count:,} {people} (row {', '.join(map(str, self.rows))}{more})"
 
 
 @dataclass(slots=True)
@@ -104,11 +105,11 @@ class Preflight:
         )
         level = "warn" if self.without_invalid else "fail"
         for fault, those in self._faults.items():
-            yield Finding(level, "data", f"{fault}: {those}")
+            yield Finding(level, "data", f"{fault}, for {those}")
         if self._nowhere.count:
             yield Finding("fail", "zone", f"no time zone: {self._nowhere}; name one for them with --zone")
         for tag, those in self._unspoken.items():
-            yield Finding("warn", "locale", f"the template does not speak {tag}: {those} get another language")
+            yield Finding("warn", "locale", f"the template does not speak {tag}: {those} get another")
 
     def _of_mails(self) -> Iterator[Finding]:
         seen: dict[tuple[str, str, str], _Fault] = {}
@@ -128,13 +129,15 @@ class Preflight:
             )
         if not seen and rendered:
             yield Finding(
-                "ok", "mails", f"{rendered} rendered, one or two for each shape of the data; {largest / 1024:.0f} kB"
+                "ok",
+                "mails",
+                f"{rendered} rendered, one or two for each shape of the data; up to {largest / 1024:.0f} kB",
             )
 
     def _mail(self, shape: Shape, person: Person) -> tuple[int, list[tuple[str, str, str]]]:
         """How many bytes of HTML, and what is wrong."""
         try:
-            mail = self.plan.template.render(person.locale, {**person.data, "unsubscribe_url": UNSUBSCRIBE})
+            mail = self.plan.template.render(person.locale, {"unsubscribe_url": UNSUBSCRIBE, **person.data})
         except RenderError as error:
             return 0, [("fail", "template", str(error))]
         html = mail.html or ""

@@ -108,13 +108,19 @@ def why(held: Suppression) -> str:
     return f"scope {held.scope}, reason {held.reason}"
 
 
-def by_bounce(settlement: Settlement) -> bool:
+def by_bounce(settlement: Settlement, recipients: int = 1) -> bool:
     """Whether this end of a delivery suppresses its address: the relay has said of the recipient, in as many words,
-    that the mailbox is not there. Never an expiry, a policy, or a 5yz that nobody knows."""
+    that the mailbox is not there. Never an expiry, a policy, or a 5yz that nobody knows.
+
+    Nor what was said after RCPT of a message with several ``recipients``: it is about one of them, and nobody knows
+    which.
+    """
     if settlement.state is not State.BOUNCED or settlement.enhanced not in _GONE:
         return False
     if settlement.code is None or settlement.code // 100 != 5:  # noqa: PLR2004 - RFC 5321 section 4.2.1
         return False
     phase = Phase(settlement.phase) if settlement.phase else Phase.FINAL
+    if recipients > 1 and phase is not Phase.RCPT:
+        return False
     said = Reply(settlement.code, settlement.text, settlement.enhanced, phase)
     return classify(said) is ReplyClass.RECIPIENT

@@ -81,8 +81,8 @@ class MemoryTransport:
 
 
 class MemoryQueue:
-    """Bells that ring nowhere. Implements interfaces.Queue; ``rung`` has those of the lanes, ``expansions`` counts those
-    for campaigns, ``down`` makes it deaf."""
+    """Bells that ring nowhere. Implements interfaces.Queue; ``rung`` has those of the lanes, ``expansions`` counts
+    those for campaigns, ``down`` makes it deaf."""
 
     def __init__(self) -> None:
         self.expansions = 0

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,7 +44,11 @@ class Cli:
 
 
 class QuickStack(Stack):
-    """A stack whose programs and commands are forked off a process that has done their imports."""
+    """A stack whose programs and commands are forked off a process that has done their imports; without pages unless
+    it is told otherwise, since only one of those that run beside each other could have their port."""
+
+    def __init__(self, environment: Mapping[str, str], *options: str, **more: float) -> None:
+        super().__init__({"DISPATCHER_PAGES__ENABLED": "false", **environment}, *options, **more)
 
     def _spawn(self, log: IO[bytes]) -> Command:
         return zygote().start(["up", *self._options], self.environment, output=log, errors=log)

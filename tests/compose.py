@@ -96,7 +96,9 @@ class Host:
 
     folder: Path
     image: Path  # the virtual environment
-    ports: dict[str, int] = field(default_factory=lambda: {port: free_port() for port in ("5555", "2525", "8025")})
+    ports: dict[str, int] = field(
+        default_factory=lambda: {port: free_port() for port in ("5555", "2525", "8025", "8026")}
+    )
 
     def place(self, service: str, text: str) -> str:
         """The same words with this machine's folders and ports."""

@@ -69,6 +69,7 @@ class Stage:
         rates: Mapping[str, Sequence[str]] | None = None,
         **policy: Any,
     ) -> None:
+        self.files = FILES
         self.clock, self.bells, self.events = Clock(), MemoryQueue(), list[Event]()
         self.worker_clock, self.blobs = Ahead(self.clock), TornBlobs()
         self.ledger, self.limiter = MemoryLedger(self.clock), MemoryLimiter(self.clock.monotonic)
@@ -84,7 +85,7 @@ class Stage:
             ledger=self.ledger,
             queue=self.bells,
             blobs=self.blobs,
-            templates=lambda name: TemplateVersion(name, FILES),
+            templates=lambda name: TemplateVersion(name, self.files),
             attach=Attachments(self.blobs, (), 1 << 20),
             transports={t.name: t for t in transports or (self.transport,)},
             refreshed=self.refreshed,

@@ -56,8 +56,8 @@ class Runtime:
 
 def read(folder: Path) -> dict[str, Any] | None:
     """What runs on this data folder: ``pid``, ``started`` (epoch), ``ready`` (every lane is served), ``broker_url``,
-    ``flower`` (URL or None), ``journals`` (how many processes of it have one) and ``processes``, each with ``name``,
-    ``pid`` and ``restarts``. None when nothing does, or it is another user's."""
+    ``flower`` and ``pages`` (URLs, or empty), ``journals`` (how many processes of it have one) and ``processes``, each
+    with ``name``, ``pid`` and ``restarts``. None when nothing does, or it is another user's."""
     try:
         lock = os.open(folder / _LOCK, os.O_RDONLY)
     except OSError:

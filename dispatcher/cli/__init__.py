@@ -16,6 +16,7 @@ from dispatcher.cli import (
     demo,
     doctor,
     messages,
+    pages,
     pause,
     rejects,
     relays,
@@ -23,6 +24,7 @@ from dispatcher.cli import (
     sink,
     status,
     submit,
+    suppressions,
     templates,
     up,
     verify,
@@ -58,9 +60,11 @@ app.command("acts", epilog="Example: dispatcher acts --since 2d")(acts.acts)
 app.add_typer(messages.app, name="messages")
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(rejects.app, name="rejects")
+app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(templates.app, name="templates")
 app.add_typer(audiences.app, name="audiences")
 app.add_typer(relays.app, name="relays")
+app.command("pages", epilog="Example: DISPATCHER_PUBLIC_URL=https://mail.example.com dispatcher pages")(pages.pages)
 app.command("doctor", epilog="Example: dispatcher doctor")(doctor.doctor)
 app.add_typer(db.app, name="db")
 app.command("broker-url", epilog="Example: celery -b $(dispatcher broker-url) inspect ping")(broker.broker_url)

@@ -98,7 +98,10 @@ def members(name: Name, version: Version = None, where: Where = None, limit: Mos
         return
     table(
         ("row", "to", *(column.name for column in found.attributes)),
-        [(each.n, each.shown, *(cell(each.attributes.get(column.name)) for column in found.attributes)) for each in rows],
+        [
+            (each.n, each.shown, *(cell(each.attributes.get(column.name)) for column in found.attributes))
+            for each in rows
+        ],
     )
     if len(rows) == limit:
         note(f"dispatcher: these are the first {limit:,}; see more with --limit")

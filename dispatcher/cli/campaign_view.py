@@ -56,20 +56,24 @@ def show_one(campaign: Campaign, sums: Sums) -> None:
             *([("forecast", left)] if (left := _forecast(campaign, sums)) else []),
         ],
     )
-    table(("rows", "count", "which makes"), _account(sums))
+    if campaign.version is None and campaign.submission is None:
+        return
+    table(("rows", "count"), [(what, f"{number:,}") for what, number in _account(sums)])
 
 
-def _account(sums: Sums) -> list[tuple[str, str, str]]:
-    """Line by line, each what is left of the one before."""
+def _account(sums: Sums) -> list[tuple[str, int]]:
+    """From the source to the end of every mail; what is none is left out, but for the sums."""
+    states = [(state.value, sums.states[state]) for state in State if sums.states.get(state)]
     rows = [
-        ("in the source", sums.rows, ""),
-        ("bad", -sums.bad, ""),
-        ("doubled", -sums.doubled, f"{sums.kept:,} in the audience"),
-        ("not meant by the filter", -sums.filtered, ""),
-        ("not looked at yet", -sums.waiting, f"{sums.expanded:,} mails"),
+        ("in the source", sums.rows),
+        ("- bad", -sums.bad),
+        ("- doubled", -sums.doubled),
+        ("= in the audience", sums.kept),
+        ("- not meant by the filter", -sums.filtered),
+        ("- not looked at yet", -sums.waiting),
+        ("= mails", sums.expanded),
     ]
-    found = [(what, f"{number:,}", makes) for what, number, makes in rows if number or makes or what == "in the source"]
-    return found + [(state.value, f"{sums.states[state]:,}", "") for state in State if sums.states.get(state)]
+    return [(what, number) for what, number in rows if number or not what.startswith("-")] + states
 
 
 def _forecast(campaign: Campaign, sums: Sums) -> str:

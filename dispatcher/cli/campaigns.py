@@ -14,7 +14,7 @@ from dispatcher.delivery import State
 from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from dispatcher.campaign import Campaign, Spec
+    from dispatcher.campaign import Campaign, CampaignSpec
 
 app = typer.Typer(help="Send one mail to each of an audience, and answer for everybody.", no_args_is_help=True)
 
@@ -61,10 +61,10 @@ def _given(**options: Any) -> dict[str, Any]:
     return fields
 
 
-def _spec(given: dict[str, Any]) -> "Spec":
-    from dispatcher.campaign import Spec  # noqa: PLC0415 - --help needs none of it
+def _spec(given: dict[str, Any]) -> "CampaignSpec":
+    from dispatcher.campaign import CampaignSpec  # noqa: PLC0415 - --help needs none of it
 
-    return Spec.parse(given)
+    return CampaignSpec.parse(given)
 
 
 @app.command(

@@ -108,6 +108,7 @@ def _environment(folder: Path, sink: "Sink") -> Mapping[str, str]:
         "DISPATCHER_DATA_DIR": str(folder / "var"),
         "DISPATCHER_RELAY_URL": sink.url,
         "DISPATCHER_RETRY__SCHEDULE": '["2s"]',
+        "DISPATCHER_PAGES__ENABLED": "false",  # no mail of the demo leads there
     }
 
 

@@ -27,7 +27,7 @@ from dispatcher.cli.output import (
 from dispatcher.cli.raw import show_raw
 from dispatcher.cli.timeline import as_document, reply, timeline
 from dispatcher.delivery import Lane, Selector, State
-from dispatcher.errors import ConfigurationError
+from dispatcher.errors import ConfigurationError, NotFound
 from dispatcher.ledger import changeable
 from dispatcher.records import DeliveryRecord
 
@@ -60,6 +60,7 @@ Metadata = Annotated[
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="Accepted since then: 2h, 3d or 2026-12-01T09:00.")
 ]
+OfCampaign = Annotated[str | None, typer.Option("--campaign", metavar="NAME", help="Of this campaign.")]
 InLane = Annotated[Lane | None, typer.Option("--lane", help="In this lane.")]
 
 
@@ -69,13 +70,14 @@ def _selector(
     states: list[State] | None,
     to: str | None,
     tag: str | None,
+    campaign: str | None,
     key: str | None,
     metadata: list[str] | None,
     since: str | None,
     lane: Lane | None,
 ) -> Selector:
     return Selector(
-        ids=tuple(ids or ()),
+        ids=(*(ids or ()), *([] if campaign is None else [_submission_of(campaign)])),
         states=tuple(states or ()),
         to=to,
         tag=tag,
@@ -86,6 +88,15 @@ def _selector(
     )
 
 
+def _submission_of(campaign: str) -> str:
+    """The id of its mails. Raises NotFound."""
+    with opened_ledger() as ledger:
+        found = ledger.campaigns.get(campaign).submission
+    if found is None:
+        raise NotFound(f"campaign {campaign} was not started, so it has no mails yet")
+    return found
+
+
 @app.command("list", epilog="Example: dispatcher messages list --state bounced --since 2h")
 def list_(
     ids: Ids = None,
@@ -93,6 +104,7 @@ def list_(
     state: States = None,
     to: To = None,
     tag: Tag = None,
+    campaign: OfCampaign = None,
     key: Key = None,
     metadata: Metadata = None,
     since: Since = None,
@@ -102,7 +114,10 @@ def list_(
 ) -> None:
     """List mails, newest first."""
     selector = replace(
-        _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane), limit=limit
+        _selector(
+            ids, states=state, to=to, tag=tag, campaign=campaign, key=key, metadata=metadata, since=since, lane=lane
+        ),
+        limit=limit,
     )
     with opened_ledger() as ledger:
         found = list(ledger.find(selector))
@@ -149,6 +164,7 @@ def cancel(
     state: States = None,
     to: To = None,
     tag: Tag = None,
+    campaign: OfCampaign = None,
     key: Key = None,
     metadata: Metadata = None,
     since: Since = None,
@@ -158,7 +174,9 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Cancel what was not sent yet. A mail that is being sent at this moment is not stopped."""
-    selector = _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    selector = _selector(
+        ids, states=state, to=to, tag=tag, campaign=campaign, key=key, metadata=metadata, since=since, lane=lane
+    )
     _change(selector, State.CANCELLED, changeable(State.CANCELLED), "be cancelled", reason, yes=yes, as_json=as_json)
 
 
@@ -169,6 +187,7 @@ def retry(
     state: States = None,
     to: To = None,
     tag: Tag = None,
+    campaign: OfCampaign = None,
     key: Key = None,
     metadata: Metadata = None,
     since: Since = None,
@@ -179,7 +198,9 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Try again what ended without being sent: bounced, expired, invalid or cancelled."""
-    selector = _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    selector = _selector(
+        ids, states=state, to=to, tag=tag, campaign=campaign, key=key, metadata=metadata, since=since, lane=lane
+    )
     states: tuple[State, ...] = (*_NOT_SENT, State.DEFERRED) if now else _NOT_SENT
     if state:
         states = tuple(set(changeable(State.QUEUED)) - {State.IN_DOUBT})
@@ -196,6 +217,7 @@ def resolve(
     drop: Annotated[bool, typer.Option("--drop", help="It is not sent again, whatever became of it.")] = False,
     to: To = None,
     tag: Tag = None,
+    campaign: OfCampaign = None,
     key: Key = None,
     metadata: Metadata = None,
     since: Since = None,
@@ -210,7 +232,9 @@ def resolve(
     if len(given) != 1:
         raise typer.BadParameter("say what is to become of it: one of --sent, --bounced, --resend and --drop")
     state, verb = _OUTCOMES[given[0]]
-    selector = _selector(ids, states=None, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    selector = _selector(
+        ids, states=None, to=to, tag=tag, campaign=campaign, key=key, metadata=metadata, since=since, lane=lane
+    )
     _change(selector, state, (State.IN_DOUBT,), verb, reason, yes=yes, as_json=as_json)
 
 
@@ -221,6 +245,7 @@ def export(
     state: States = None,
     to: To = None,
     tag: Tag = None,
+    campaign: OfCampaign = None,
     key: Key = None,
     metadata: Metadata = None,
     since: Since = None,
@@ -230,7 +255,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write every mail that fits, however many, with its timeline (JSON Lines) or without (CSV)."""
-    selector = _selector(ids, states=state, to=to, tag=tag, key=key, metadata=metadata, since=since, lane=lane)
+    selector = _selector(
+        ids, states=state, to=to, tag=tag, campaign=campaign, key=key, metadata=metadata, since=since, lane=lane
+    )
     try:
         file = sys.stdout if output is None else output.open("w", encoding="utf-8", newline="")
     except OSError as error:
@@ -260,6 +287,14 @@ def _write(records: Iterable[DeliveryRecord], form: str, file: IO[str]) -> int:
     return number
 
 
+def _note_suppressed(number: int) -> None:
+    if number:
+        note(
+            f"dispatcher: {count(number, 'delivery')} of them were suppressed; who still is will be suppressed again: "
+            "see `dispatcher suppressions show ADDRESS`"
+        )
+
+
 def _change(
     selector: Selector,
     state: State,
@@ -285,6 +320,8 @@ def _change(
                 f"dispatcher: {count(wiped, 'delivery')} cannot {verb}: what was x-sensitive in their data was wiped "
                 "when they were settled; let their producer submit them again"
             )
+        if state is State.QUEUED and State.SUPPRESSED in states:
+            _note_suppressed(ledger.count(replace(which, states=(State.SUPPRESSED,))))
         if expected:
             confirmed(f"{count(expected, 'delivery')} will {verb}", yes=yes)
             with progress(expected) as advance:

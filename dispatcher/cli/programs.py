@@ -12,6 +12,8 @@ from dispatcher.delivery import Lane
 from dispatcher.settings import MARGIN_SECONDS, Settings, Timeouts
 
 WORKERS, BEAT, FLOWER, BROKER = range(4)  # the order in which they stop: what feeds goes before what carries
+PAGES = BEAT
+_SELF = (sys.executable, "-c", "from dispatcher.cli import main; main()")
 _HEARTBEAT_SECONDS = "20"  # Flower takes a worker for offline after two minutes without
 
 
@@ -68,6 +70,11 @@ def flower(settings: Settings, port: int) -> Program:
     if settings.flower_password is not None:  # by the environment: arguments can be read by every user
         environment["FLOWER_BASIC_AUTH"] = f"dispatcher:{settings.flower_password.get_secret_value()}"
     return Program("flower", command, stage=FLOWER, environment=environment)
+
+
+def pages() -> Program:
+    """Our pages."""
+    return Program("pages", (*_SELF, "pages", "--wait"), stage=PAGES, environment=_surroundings())
 
 
 def _lean(command: str) -> tuple[str, ...]:

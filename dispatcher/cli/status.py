@@ -31,6 +31,7 @@ _SHOWN = (
     State.BOUNCED,
     State.EXPIRED,
     State.INVALID,
+    State.SUPPRESSED,
 )
 _ALWAYS = (State.QUEUED, State.DEFERRED, State.SENT, State.BOUNCED)
 
@@ -40,9 +41,9 @@ def status(as_json: Json = False) -> None:
 
     Workers, lanes, counts by state, the oldest waiting age, relays with their limits, rejects and what is paused.
     Exit 3 when the broker is out of reach: mail is accepted all the same, and waits. --json: stack, broker, workers,
-    accepted, states, scheduled, rejects, lanes.NAME (states, oldest_seconds, tasks, paused), relays.NAME (where, state:
-    ok, paused, half_open or slowed; paused and reason: why; until: epoch, null until resumed; actor: who, null for the
-    dispatcher itself; rate: window and used; connections: open, max, learned), pauses, stream,
+    accepted, states, scheduled, rejects, suppressions, lanes.NAME (states, oldest_seconds, tasks, paused), relays.NAME
+    (where, state: ok, paused, half_open or slowed; paused and reason: why; until: epoch, null until resumed; actor:
+    who, null for the dispatcher itself; rate: window and used; connections: open, max, learned), pauses, stream,
     beat_seconds_ago, sweep_seconds_ago. What only the broker knows is null while it is out of reach.
     """
     settings = settings_of_user()
@@ -65,6 +66,7 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
     with ThreadPoolExecutor(1) as aside:  # workers have most of a second to answer; meanwhile the others are asked
         answer = aside.submit(_workers, address)
         totals, pauses, ticks = ledger.totals(), ledger.pauses(), ledger.ticks()
+        suppressions = ledger.suppressions.count()
         depths = _depths(address)
         usage = _usage(settings) if address else {}
         workers = answer.result()
@@ -81,6 +83,7 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
         },
         "scheduled": totals.scheduled,
         "rejects": totals.rejects,
+        "suppressions": suppressions,
         "lanes": {lane.value: _lane(lane, totals, pauses, depths.get(lane.queue)) for lane in Lane},
         "relays": {name: _relay(relay, pauses, usage.get(name)) for name, relay in settings.relay_table().items()},
         "pauses": pauses,
@@ -201,7 +204,8 @@ def _show(found: dict[str, Any]) -> None:
         )
     if pauses := found["pauses"]:
         table(("paused", "name", "until", "by", "why"), [_pause_row(pause) for pause in pauses], head=True)
-    line(f"accepted: {found['accepted']:,} · scheduled: {found['scheduled']:,} · rejects: {found['rejects']:,}")
+    numbers = ("accepted", "scheduled", "rejects", "suppressions")
+    line(" · ".join(f"{name}: {found[name]:,}" for name in numbers))
 
 
 def _columns(lanes: dict[str, Any]) -> list[str]:

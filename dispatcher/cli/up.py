@@ -46,9 +46,9 @@ def up(
 ) -> None:
     """Run the whole stack on this machine, in the foreground.
 
-    Broker, workers, beat and Flower. Ctrl-C or SIGTERM drains and stops it; a second one stops it at once. What dies
-    is started again. The broker is embedded unless DISPATCHER_BROKER_URL names one. Other commands find the stack by
-    the data folder.
+    Broker, workers, beat, our pages and Flower. Ctrl-C or SIGTERM drains and stops it; a second one stops it at once.
+    What dies is started again. The broker is embedded unless DISPATCHER_BROKER_URL names one. Other commands find the
+    stack by the data folder.
     """
     from dispatcher.adapters.runtime import Runtime  # noqa: PLC0415 - --help needs none of it
     from dispatcher.adapters.supervisor import StopRequests, Supervisor  # noqa: PLC0415 - as above
@@ -100,8 +100,10 @@ class _Stack:
         if self._requests.count:
             return
         self._ready = readiness.reached is not None
-        # Beat and Flower come second: nobody waits for them, and without a beat every worker sweeps by itself.
+        # The others come second: nobody waits for them, and without a beat every worker sweeps by itself.
         self._start(programs.beat(self._settings))
+        if self._settings.pages.enabled:
+            self._start(programs.pages())
         if port:
             self._start(programs.flower(self._settings, port))
         self._show()
@@ -189,6 +191,7 @@ class _Stack:
                 "ready": self._ready,
                 "broker_url": self._broker_url,
                 "flower": self._flower,
+                "pages": f"http://{self._settings.pages.listen}" if self._settings.pages.enabled else "",
                 "journals": processes.transactional + processes.bulk + processes.intake,
                 "processes": [
                     {"name": child.program.name, "pid": child.pid, "restarts": child.restarts}
@@ -207,6 +210,7 @@ class _Stack:
             "bulk": "mail.bulk",
             "intake": "mail.intake, mail.control",
             "beat": f"rings the sweep every {settings.delivery.sweep_seconds:g} s",
+            "pages": f"http://{settings.pages.listen}, in mails {settings.pages_url}",
             "flower": self._flower + (" (user dispatcher)" if settings.flower_password else ""),
         }
         rows = [(child.program.name, child.pid, where[child.program.name]) for child in self._supervisor.children]

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from dispatcher.brake import Brake, fed
-from dispatcher.campaign import ACTS, Campaign, CampaignState, Expanded, Spec, Sums
+from dispatcher.campaign import ACTS, Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import LIVE, WAITING, Actor, Settlement, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import BRAKE, signature, storable
@@ -45,7 +45,7 @@ class MemoryCampaigns:
         self._fed: dict[int, Brake] = {}
         self._numbers = count(1)
 
-    def create(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def create(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         with self._lock:
             if name in self._rows:
                 raise SubmissionError("name", f"there is a campaign {name!r} already")
@@ -68,7 +68,7 @@ class MemoryCampaigns:
         with self._lock:
             return [row for row in reversed(self._rows.values()) if not states or row.state in states]
 
-    def revise(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def revise(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         with self._lock:
             found = self._must_be(name, CampaignState.DRAFT, CampaignState.CHECKED)
             return self._change(found, CampaignState.DRAFT, actor, spec=spec, checked=None, version=None)

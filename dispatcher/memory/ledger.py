@@ -74,7 +74,10 @@ class MemoryLedger:
             self._lock, self._now, lambda actor, verb, subject, changed: self._act(actor, verb, subject, count=changed)
         )
         self.audiences = MemoryAudiences(
-            self._lock, self._now, self._act, lambda versions: self.campaigns.refer(versions)
+            self._lock,
+            self._now,
+            self._act,
+            lambda versions: self.campaigns.refer(versions),  # noqa: PLW0108 - they are made below
         )
         self.campaigns = MemoryCampaigns(
             self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held, self.audiences.by_id
@@ -203,7 +206,7 @@ class MemoryLedger:
                     wipe([row.message])
                     changed += 1
                     told[row.message.submission.public_id].append(settlement)
-                    if row.state is State.BOUNCED and by_bounce(settlement):
+                    if row.state is State.BOUNCED and by_bounce(settlement, len(row.message.deliveries)):
                         self.suppressions.add([bounced(row.rcpt, settlement, row.message.public_id)])
             self.campaigns.feed(told)
             return changed

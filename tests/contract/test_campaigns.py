@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dispatcher.audience import BadRow, Column, Kind, Member
-from dispatcher.campaign import Campaign, CampaignState, Expanded, Spec
+from dispatcher.campaign import Campaign, CampaignSpec, CampaignState, Expanded
 from dispatcher.delivery import LIVE, Actor, Lane, Selector, State
 from dispatcher.errors import AudienceError, NotFound, SubmissionError
 from dispatcher.mail import Accepted
@@ -18,7 +18,7 @@ from dispatcher.suppression import MARKETING, Reason, Suppression
 from tests.ledgers import ANNA, DAY, Kept, accepted, lease, settle, settlement
 
 BOB = Actor("bob", "desk-8")
-SPEC = Spec("newsletter", "people", "news", data={"title": "Hello"})
+SPEC = CampaignSpec("newsletter", "people", "news", data={"title": "Hello"})
 CHECKED = {"ok": True, "template": "0" * 64}
 COLUMNS = Column("email", Kind.ADDRESS, "Mail"), Column("name", Kind.TEXT, "Name")
 
@@ -104,7 +104,7 @@ def test_a_check_that_fails_leaves_a_draft_and_says_what_it_found(kept: Kept) ->
 def test_what_was_changed_while_it_was_checked_is_not_checked(kept: Kept) -> None:
     version, campaigns = audience(kept), kept.ledger.campaigns
     seen = campaigns.create("spring", SPEC, ANNA)
-    campaigns.revise("spring", Spec("newsletter", "people", "other"), BOB)
+    campaigns.revise("spring", CampaignSpec("newsletter", "people", "other"), BOB)
     with pytest.raises(SubmissionError, match="was changed while it was checked"):
         campaigns.check(seen, version, CHECKED, ANNA)
 

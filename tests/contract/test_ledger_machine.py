@@ -15,6 +15,7 @@ from dispatcher.delivery import TRANSITIONS, Lane, Lease, Selector, Settlement, 
 from dispatcher.interfaces import Ledger
 from dispatcher.mail import Receipt
 from dispatcher.records import Pause
+from dispatcher.suppression import ALL, MARKETING, Reason, Suppression
 from tests.ledgers import ANNA, Balance, InMemory, InSql, Kept, accepted, lease, message, settlement
 
 LANES = st.sampled_from(list(Lane))
@@ -55,6 +56,7 @@ class LedgerMachine(RuleBasedStateMachine):
         (receipt,) = self.ledger.add([accepted(*mails, **fields)])
         assert isinstance(receipt, Receipt)
         assert receipt.accepted == len(rcpts)
+        assert receipt.suppressed == len(self.ledger.suppressions.held(rcpts, None))
         self.expected += len(rcpts)
 
     @rule(key=st.sampled_from("kl"), content=st.sampled_from("12"))
@@ -77,6 +79,8 @@ class LedgerMachine(RuleBasedStateMachine):
         owner = OWNERS[len(self.leases) % len(OWNERS)]
         leased = lease(self.ledger, lane, limit=limit, seconds=30.0, owner=owner, avoid=avoid)
         assert len(leased.messages) <= limit
+        rcpts = [each.rcpt for message in leased.messages for each in message.deliveries]
+        assert not self.ledger.suppressions.held(rcpts, None)
         assert due or not leased.messages
         assert not {each.relay for each in leased.messages} & {*avoid, *(name for _, name in held)}
         if leased.messages:  # not when all that was due has expired
@@ -130,6 +134,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.change(Selector(to=f"{name}@example.com"), state, ANNA)
         assert self._count(State.LEASED) == leased
         assert self._count(State.SENT) >= sent
+
+    @rule(name=st.sampled_from("abc"), scope=st.sampled_from([ALL, MARKETING]), lifted=st.booleans())
+    def suppress(self, name: str, scope: str, lifted: bool) -> None:
+        address, store = f"{name}@example.com", self.ledger.suppressions
+        stood = {each.scope for each in store.standing(address)}
+        if lifted:
+            assert store.remove(address, scope, ANNA) == (scope in stood)
+        else:
+            assert store.add([Suppression(address, scope, Reason.HAND)], ANNA) == (scope not in stood)
+        assert {each.scope for each in store.standing(address)} == (stood - {scope} if lifted else stood | {scope})
 
     @rule(subject=SUBJECTS, seconds=st.sampled_from([None, 20.0, 300.0]))
     def pause_by_hand(self, subject: tuple[str, str], seconds: float | None) -> None:

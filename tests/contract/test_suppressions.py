@@ -327,11 +327,18 @@ def test_no_other_end_says_anything_of_the_address(kept: Kept, state: State, fie
 def test_only_the_recipient_who_was_refused_is_suppressed(kept: Kept) -> None:
     add(kept.ledger, accepted(message(LI, "wang@example.com")))
     taken = lease(kept.ledger)
-    gone = {"code": 550, "enhanced": "5.1.1", "text": "no such user"}
+    gone = {"code": 550, "enhanced": "5.1.1", "text": "no such user", "phase": "rcpt"}
     ends = [settlement(taken, State.BOUNCED, 0, **gone), settlement(taken, State.SENT, 1, code=250)]
     assert kept.ledger.settle(taken.token, ends) == 2
     assert kept.ledger.settle(taken.token, ends) == 0
     assert [each.address for each in kept.ledger.suppressions.find()] == [LI]
+
+
+def test_what_was_said_of_several_after_rcpt_is_about_nobody_in_particular(kept: Kept) -> None:
+    add(kept.ledger, accepted(message(LI, "wang@example.com")))
+    gone = {"code": 550, "enhanced": "5.1.1", "text": "no such user", "phase": "final"}
+    assert settle(kept.ledger, lease(kept.ledger), State.BOUNCED, **gone) == 2
+    assert kept.ledger.suppressions.count() == 0
 
 
 def test_a_bounce_takes_nothing_from_what_a_person_has_said(kept: Kept) -> None:

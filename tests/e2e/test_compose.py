@@ -23,9 +23,9 @@ from tests.e2e.test_docs import blocks
 from tests.servers import Postgres, free_port, require
 from tests.waiting import wait_for
 
-OURS = {"migrate", "transactional", "bulk", "intake", "beat", "flower", "sink", "cli"}
+OURS = {"migrate", "transactional", "bulk", "intake", "beat", "pages", "flower", "sink", "cli"}
 WORKERS = ("transactional", "bulk", "intake")
-LASTING = ("transactional", "bulk", "intake", "beat", "flower", "sink")
+LASTING = ("transactional", "bulk", "intake", "beat", "pages", "flower", "sink")
 POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
 
 
@@ -119,18 +119,18 @@ def test_ours_write_nothing_but_their_data_and_run_as_nobody(services: dict[str,
     assert last == "dispatcher"
 
 
-def test_only_flower_and_the_inbox_are_published_and_only_on_loopback(services: dict[str, Any]) -> None:
+def test_only_flower_the_pages_and_the_inbox_are_published_and_only_on_loopback(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"flower", "sink"}
+    assert set(published) == {"flower", "pages", "sink"}
     assert all(port["host_ip"] == "127.0.0.1" for ports in published.values() for port in ports)
 
 
 def test_every_service_has_only_the_secrets_that_it_needs(services: dict[str, Any]) -> None:
-    full = ["broker_url", "ledger_url", "relay_url"]
+    full = ["broker_url", "ledger_url", "relay_url", "secret_keys"]
     assert {name: [s["source"] for s in service.get("secrets", [])] for name, service in services.items()} == {
         **dict.fromkeys((*WORKERS, "cli"), full),
         "migrate": ["ledger_url"], "beat": ["broker_url"], "flower": ["broker_url", "flower_password"],
-        "sink": [], "redis": ["redis.conf"], "postgres": ["postgres_password"],
+        "pages": ["ledger_url", "secret_keys"], "sink": [], "redis": ["redis.conf"], "postgres": ["postgres_password"],
     }  # fmt: skip
     for name, service in services.items():
         secret = [value for value in (service.get("environment") or {}).values() if "://" in str(value)]
@@ -324,7 +324,8 @@ def test_the_commands_of_all_services_take_a_mail_to_the_inbox(
         assert get(host.ports["5555"], "/workers", {"Authorization": f"Basic {login}"})[0] == 200
 
         assert all(container.running() for container in containers.values())
-        for name in ("beat", *WORKERS, "flower", "sink"):
+        assert get(host.ports["8026"], "/unsubscribe/nobodys")[0] == 404
+        for name in ("beat", *WORKERS, "pages", "flower", "sink"):
             assert containers[name].stop() == 0, f"{name}: {containers[name].log()[-2000:]}"
         assert redis.stop() == 0
     finally:

@@ -76,8 +76,14 @@ def test_the_settings_page_loads_as_it_stands(tmp_path: Path) -> None:
 def test_the_settings_page_shows_the_defaults() -> None:
     shown = tomllib.loads(blocks(ROOT / "docs" / "settings.md", "toml")[0])
     defaults = load({})
-    for section in ("delivery", "retry", "log"):
+    for section in ("delivery", "retry", "log", "pages"):
         assert load({}, **{section: shown[section]}) == defaults
+
+
+def test_the_python_of_the_page_about_consent_runs(tmp_path: Path) -> None:
+    (body,) = blocks(ROOT / "docs" / "consent.md", "python")
+    environment = os.environ | {"DISPATCHER_DATA_DIR": str(tmp_path / "var")}
+    subprocess.run([sys.executable, "-c", body], check=True, capture_output=True, env=environment, cwd=tmp_path)
 
 
 @pytest.mark.slow

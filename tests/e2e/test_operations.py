@@ -116,6 +116,8 @@ def test_the_units_run_what_dispatcher_up_runs() -> None:
         assert command(template, program.name, given) == expected(program)
     assert command(UNITS / "dispatcher-beat.service", "", {}) == expected(programs.beat(found))
     assert command(UNITS / "dispatcher-flower.service", "", {}) == expected(programs.flower(found, 5555))
+    pages = command(UNITS / "dispatcher-pages.service", "", {})
+    assert pages == ["/opt/dispatcher/bin/python", "-m", "dispatcher.cli", *programs.pages().command[3:4]]
 
 
 def test_a_workers_unit_leaves_it_the_time_to_end() -> None:
@@ -132,7 +134,7 @@ def test_the_units_settings_are_settings(tmp_path: Path) -> None:
 
 
 def test_the_page_installs_the_units_that_there_are() -> None:
-    named = set(re.findall(r"dispatcher-(?:worker@|beat|flower)", PAGE.read_text()))
+    named = set(re.findall(r"dispatcher-(?:worker@|beat|pages|flower)", PAGE.read_text()))
     assert named == {name.removesuffix(".service") for name in SERVICES}
 
 

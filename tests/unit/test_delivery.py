@@ -5,7 +5,12 @@ from dispatcher.delivery import LIVE, SETTLED, TRANSITIONS, WAITING, Lane, State
 
 def test_every_state_has_its_row_and_can_be_reached() -> None:
     assert set(TRANSITIONS) == set(State)
-    assert {state for row in TRANSITIONS.values() for state in row} == set(State)
+    reachable = {state for row in TRANSITIONS.values() for state in row}
+    assert set(State) == reachable
+
+
+def test_only_what_waits_is_suppressed() -> None:
+    assert {state for state, row in TRANSITIONS.items() if State.SUPPRESSED in row} == WAITING
 
 
 def test_sent_is_final() -> None:

@@ -94,6 +94,13 @@ def test_an_address_is_suppressed_by_what_cannot_mean_anything_else(
     assert bounce(code, enhanced, text, phase=phase) is gone  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("phase", "gone"), [("rcpt", True), ("data", False), ("final", False), (None, False)])
+def test_of_several_recipients_only_what_was_said_at_rcpt_is_about_one(phase: str | None, gone: bool) -> None:
+    said = Settlement(1, 1, State.BOUNCED, attempted=True, code=550, enhanced="5.1.1", text="no such user", phase=phase)
+    assert by_bounce(said)
+    assert by_bounce(said, 2) is gone
+
+
 @pytest.mark.parametrize("state", [state for state in State if state is not State.BOUNCED])
 def test_no_other_end_suppresses(state: State) -> None:
     assert not bounce(550, "5.1.1", "no such user", state)

@@ -84,7 +84,7 @@ def _decoded(sample: bytes, name: str) -> str:
 def _is_utf8(sample: bytes) -> bool:
     text = _decoded(sample, "utf-8")
     damaged = text.count("\N{REPLACEMENT CHARACTER}")
-    beyond = sum(not character.isascii() for character in text)
+    beyond = len(text) - len(text.encode("ascii", "ignore"))
     return damaged * _FEW <= beyond
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, TextClause, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from dispatcher.audience import BadRow
 from dispatcher.errors import AudienceError
@@ -52,14 +53,12 @@ class Query:
             self.header: Sequence[str] = list(connection.execute(self._page(first=True), {"size": 0}).keys())
             if key not in self.header:
                 raise AudienceError("--key", f"the query has no column {key!r}; it has: {', '.join(self.header)}")
-            counting = f"SELECT count(*) FROM ({{}}) AS listed WHERE {self._quoted} IS NULL"  # noqa: S608 - quoted
-            if missing := connection.execute(self._said(counting)).scalar_one():
-                raise AudienceError("--key", f"{key} is empty in {missing:,} rows: name a column that none lacks")
 
     def __iter__(self) -> Iterator[tuple[int, Sequence[Any]] | BadRow]:
         place = self.header.index(self._key)
         number, last, first = 0, None, True
         with self._reading() as connection:
+            self._check_key(connection)
             while True:
                 given = {"size": _PAGE + 1} if first else {"size": _PAGE + 1, "last": last}
                 rows = connection.execute(self._page(first=first), given).fetchall()
@@ -75,6 +74,11 @@ class Query:
                     return
                 first = False
 
+    def _check_key(self, connection: Connection) -> None:
+        counting = f"SELECT count(*) FROM ({{}}) AS listed WHERE {self._quoted} IS NULL"  # noqa: S608 - quoted
+        if missing := connection.execute(self._said(counting)).scalar_one():
+            raise AudienceError("--key", f"{self._key} is empty in {missing:,} rows: name a column that none lacks")
+
     @property
     def _quoted(self) -> str:
         return self._engine.dialect.identifier_preparer.quote_identifier(self._key)
@@ -86,7 +90,7 @@ class Query:
     def _said(self, words: str) -> TextClause:
         """Around the query, in which a colon is a colon. Its last line may be a comment."""
         around, behind = words.split("{}")
-        return text(around + self._select.replace("\\", "\\\\").replace(":", "\\:") + "\n" + behind)
+        return text(around + self._select.replace(":", "\\:") + "\n" + behind)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -125,7 +129,9 @@ def _engine(url: str) -> tuple[Engine, str]:
         raise AudienceError("--sql", f"{kind}:// is not known: use postgresql:// or sqlite:///")
     try:
         engine = create_engine(
-            parsed.set(drivername="postgresql+psycopg", query={**_POSTGRES, **parsed.query}), hide_parameters=True
+            parsed.set(drivername="postgresql+psycopg", query={**_POSTGRES, **parsed.query}),
+            poolclass=NullPool,
+            hide_parameters=True,
         )
     except ModuleNotFoundError:
         raise AudienceError("--sql", "PostgreSQL needs its driver: pip install 'maildispatcher[postgres]'") from None
@@ -138,7 +144,9 @@ def _sqlite(url: URL) -> tuple[Engine, str]:
         raise AudienceError("--sql", f"there is no file {path}")
     uri = f"file:{quote(str(path.resolve()))}"
     engine = create_engine(
-        URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"}), hide_parameters=True
+        URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"}),
+        poolclass=NullPool,
+        hide_parameters=True,
     )
     event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))

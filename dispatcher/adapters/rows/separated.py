@@ -8,7 +8,7 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Separated:
         self._separator = given or _sniffed(sample[said.end() if said else 0 :])
         self.header: Sequence[str] = self._header()
         name = _NAMES.get(self._separator, repr(self._separator))
-        self.details = {"encoding": _SHOWN.get(self._encoding, self._encoding), "separator": name}
+        self.details: Mapping[str, str] = {"encoding": _SHOWN.get(self._encoding, self._encoding), "separator": name}
 
     @property
     def done(self) -> int:

@@ -1,7 +1,7 @@
 """A sheet of a workbook (.xlsx), read by calamine, which holds all of the sheet in memory: so its size has a limit."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ class Workbook:
         self.done = 0
         self._path = path
         self._sheet = self._opened(sheet)
-        self.details = {"format": "workbook", "sheet": self._sheet.name}
+        self.details: Mapping[str, str] = {"format": "workbook", "sheet": self._sheet.name}
         self._first, self.header = self._header()
 
     def _opened(self, named: str | None) -> "CalamineSheet":

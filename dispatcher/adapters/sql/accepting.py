@@ -213,7 +213,7 @@ def _add_rows(draft: _Draft, now: float, message_rows: list[Values], delivery_ro
 def _suppressed_rows(draft: _Draft, now: float) -> list[Values]:
     """The rows of those of its recipients who are suppressed, with what their timelines begin with."""
     shared = _shared(draft, State.SUPPRESSED, now)
-    rows = []
+    rows: list[Values] = []
     for (n, k), held in draft.suppressed.items():
         delivery = draft.accepted.messages[n - 1].deliveries[k - 1]
         event = timeline.last(State.SUPPRESSED, now, text=why(held))

@@ -1,6 +1,7 @@
 """Audiences in SQL: versions, their members and the rows that are none."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from difflib import get_close_matches
 from typing import Any
 
@@ -97,23 +98,14 @@ class SqlAudiences:
     def add(self, version_id: int, members: Sequence[Member], rejects: Sequence[BadRow]) -> None:
         with self._database.writing() as tx:
             _count(tx, version_id, kept=len(members), bad=len(rejects))
-            load(
-                tx,
-                audience_members,
-                _MEMBER,
-                [(version_id, m.n, m.address, m.shown, written(m.attributes)) for m in members],
-            )
+            rows = [(version_id, n, address, shown, written(its)) for n, address, shown, its in members]
+            load(tx, audience_members, _MEMBER, rows)
             _reject(tx, version_id, rejects)
 
     def ready(self, version_id: int, actor: Actor) -> AudienceVersion:
-        for doubles in self._doubles(version_id):
-            with self._database.writing() as tx:
-                _count(tx, version_id, kept=-len(doubles), doubled=len(doubles))
-                mine = audience_members.c.version_id == version_id
-                tx.execute(
-                    delete(audience_members).where(mine, among(audience_members.c.n)), {"among": [d.n for d in doubles]}
-                )
-                _reject(tx, version_id, doubles)
+        with closing(self._doubles(version_id)) as groups:
+            for doubles in groups:
+                self._set_aside(version_id, doubles)
         with self._database.writing() as tx:
             one = (audience_versions.c.id == version_id) & audience_versions.c.ready_at.is_(None)
             if tx.execute(update(audience_versions).where(one).values(ready_at=tx.now)).rowcount == 0:
@@ -122,12 +114,21 @@ class SqlAudiences:
             acting.record(tx, actor, "import", f"audience {made.name} version {made.version}", count=made.kept)
             return made
 
-    def _doubles(self, version_id: int) -> Iterator[list[BadRow]]:
+    def _set_aside(self, version_id: int, doubles: Sequence[BadRow]) -> None:
+        """Make rejects of members."""
+        with self._database.writing() as tx:
+            _count(tx, version_id, kept=-len(doubles), doubled=len(doubles))
+            theirs = (audience_members.c.version_id == version_id) & among(audience_members.c.n)
+            tx.execute(delete(audience_members).where(theirs), {"among": [double.n for double in doubles]})
+            _reject(tx, version_id, doubles)
+
+    def _doubles(self, version_id: int) -> Generator[list[BadRow]]:
         """In groups. What is read is of one moment, whatever is done with a group meanwhile."""
         with self._database.reading() as tx:
             streaming = tx.connection.execution_options(yield_per=_DOUBLES)
-            for rows in streaming.execute(_DOUBLED[tx.dialect], {"of_version": version_id}).partitions():
-                yield [BadRow(row.n, "", same_as(row.first), row.shown, doubled=True) for row in rows]
+            with streaming.execute(_DOUBLED[tx.dialect], {"of_version": version_id}) as found:
+                for rows in found.partitions():
+                    yield [BadRow(row.n, "", same_as(row.first), row.shown, doubled=True) for row in rows]
 
     def current(self, name: str) -> AudienceVersion:
         with self._database.reading() as tx:

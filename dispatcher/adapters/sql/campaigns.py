@@ -23,7 +23,7 @@ from dispatcher.adapters.sql.schema import (
     submissions,
 )
 from dispatcher.adapters.sql.suppressions import of_addresses
-from dispatcher.campaign import ACTS, Campaign, CampaignState, Expanded, Spec, Sums
+from dispatcher.campaign import ACTS, Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import LIVE, Actor, Lane, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import signature, storable
@@ -54,7 +54,7 @@ class SqlCampaigns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def create(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         values = {
             "name": name,
             "state": CampaignState.DRAFT.value,
@@ -84,7 +84,7 @@ class SqlCampaigns:
         with self._database.reading() as tx:
             return [_record(row) for row in tx.execute(some)]
 
-    def revise(self, name: str, spec: Spec, actor: Actor) -> Campaign:
+    def revise(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         with self._database.writing() as tx:
             found = _locked(tx, name)
             _must_be(found, CampaignState.DRAFT, CampaignState.CHECKED)
@@ -230,7 +230,7 @@ def _locked(tx: Transaction, name: str) -> Campaign:
 def _record(row: AnyRow) -> Campaign:
     values = dict(zip(_CAMPAIGN, row, strict=True))
     values["state"] = CampaignState(values["state"])
-    values["spec"] = Spec.parse(values["spec"])
+    values["spec"] = CampaignSpec.parse(values["spec"])
     values["version"] = values.pop("version_id")
     return Campaign(**values)
 

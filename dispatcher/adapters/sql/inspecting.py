@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url, select, text
 
 from dispatcher.adapters.sql.database import Database
-from dispatcher.adapters.sql.schema import SCHEMA
+from dispatcher.adapters.sql.schema import SCHEMA, submissions
 from dispatcher.errors import LedgerUnavailable
 
 KNOWN_SCHEMA = SCHEMA
@@ -25,6 +25,7 @@ _STANDBYS = """
            count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS waited
     FROM pg_stat_replication LEFT JOIN pg_replication_slots ON active_pid = pid
 """
+_LATELY = 10_000  # submissions
 _STEPS = 10_000  # of SQLite's machine between two looks at the clock
 
 
@@ -82,6 +83,17 @@ def facts(url: str) -> Facts:
             before = time.time()
             theirs = tx.now
             return Facts(schema, (before + time.time()) / 2 - theirs)
+    finally:
+        database.close()
+
+
+def lists(url: str) -> list[str]:
+    """The lists that some of the last submissions were for. Raises ConfigurationError, LedgerUnavailable."""
+    last = select(submissions.c.list).order_by(submissions.c.id.desc()).limit(_LATELY).subquery()
+    database = Database(url)
+    try:
+        with database.reading() as tx:
+            return sorted(tx.execute(select(last.c.list).where(last.c.list.is_not(None)).distinct()).scalars())
     finally:
         database.close()
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, null, select, update
+from sqlalchemy import bindparam, func, null, select, update
 
 from dispatcher.adapters.sql import braking, timeline
 from dispatcher.adapters.sql.database import Transaction, chunks
@@ -39,8 +39,16 @@ _OWNED = (
     .order_by(deliveries.c.id)
     .with_for_update(of=deliveries)
 )
+_OTHERS = deliveries.alias("others")
 _RECIPIENTS = (
-    select(deliveries.c.id, deliveries.c.rcpt, submissions.c.public_id, submissions.c.seed, messages.c.n)
+    select(
+        deliveries.c.id,
+        deliveries.c.rcpt,
+        select(func.count()).where(_OTHERS.c.message_id == deliveries.c.message_id).scalar_subquery(),
+        submissions.c.public_id,
+        submissions.c.seed,
+        messages.c.n,
+    )
     .join(messages, messages.c.id == deliveries.c.message_id)
     .join(submissions, submissions.c.id == deliveries.c.submission_id)
     .where(among(deliveries.c.id))
@@ -97,7 +105,12 @@ def _suppress(tx: Transaction, gone: dict[int, Settlement]) -> None:
     if not gone:
         return
     rows = (row for chunk in chunks(list(gone)) for row in tx.rows(_RECIPIENTS, among=chunk))
-    put(tx, [bounced(rcpt, gone[number], message_id(*names)) for number, rcpt, *names in rows])
+    new = [
+        bounced(rcpt, gone[number], message_id(*names))
+        for number, rcpt, recipients, *names in rows
+        if by_bounce(gone[number], recipients)
+    ]
+    put(tx, new)
 
 
 def _owned(tx: Transaction, token: str, numbers: list[int]) -> dict[int, _Owned]:

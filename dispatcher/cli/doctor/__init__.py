@@ -10,6 +10,7 @@ from dispatcher.cli.doctor.broker import broker
 from dispatcher.cli.doctor.finding import FAIL, OK, WARN, Finding
 from dispatcher.cli.doctor.host import data_folder, journals, settings
 from dispatcher.cli.doctor.ledger import ledger
+from dispatcher.cli.doctor.links import links
 from dispatcher.cli.doctor.relays import relays
 from dispatcher.cli.doctor.templates import templates
 from dispatcher.cli.opening import settings_of_user
@@ -31,14 +32,15 @@ _PARTS: "tuple[tuple[str, Callable[[Settings], Iterator[Finding]], str], ...]" =
     ("templates", templates, "see DISPATCHER_TEMPLATES_DIR"),
     ("relays", relays, "see DISPATCHER_RELAY_URL"),
     ("attachments", attachments, "see DISPATCHER_ATTACHMENTS_DIRS"),
+    ("links", links, "see DISPATCHER_PUBLIC_URL and DISPATCHER_SECRET_KEYS"),
 )
 
 
 def doctor(as_json: Json = False) -> None:
     """Check every part, and say what to do.
 
-    Settings, data folder, journals, ledger, clocks, beat, broker, workers, templates, relays and attachments. Each line
-    is ok, warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
+    Settings, data folder, journals, ledger, clocks, beat, broker, workers, templates, relays, attachments and links.
+    Each line is ok, warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
     """
     found = list(findings())
     if as_json:

@@ -38,7 +38,7 @@ class _Fault(Exception):
 
 
 class Pages:
-    """A WSGI application. ``keys`` verify tokens; ``public_url`` is its own address, whose path a proxy may leave in."""
+    """A WSGI application. ``keys`` verify tokens; ``public_url`` is its address, whose path a proxy may leave in."""
 
     def __init__(self, suppressions: Suppressions, keys: Sequence[str], public_url: str = "") -> None:
         self._suppressions, self._keys = suppressions, tuple(keys)
@@ -55,7 +55,7 @@ class Pages:
             content, headers = page.fault(status), {"Retry-After": _RETRY_SECONDS}
         raw = content.encode()
         given = {**page.headers, "Content-Length": str(len(raw)), **headers}
-        start(f"{status.value} {status.phrase}", [(name, value) for name, value in given.items()])
+        start(f"{status.value} {status.phrase}", list(given.items()))
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [raw]
 
     def _answer(self, environ: Environ, page: Page) -> str:
@@ -87,8 +87,8 @@ class _Visit:
         self._scopes = {"list": scope, "marketing": MARKETING}
 
     def do(self, wanted: str) -> str:
-        """``one-click``, ``list`` or ``marketing`` leave, ``undo-list`` and ``undo-marketing`` come back. Doing it twice
-        is doing it once."""
+        """``one-click``, ``list`` or ``marketing`` leave, ``undo-list`` and ``undo-marketing`` come back; doing it
+        twice is doing it once."""
         verb, _, undone = wanted.partition("-")
         if verb == "undo":
             by = Actor("recipient", "page", f"undone by the recipient; {self._agent}")

@@ -2,15 +2,15 @@
 
 import base64
 import hashlib
+import tomllib
 from collections.abc import Collection
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-
-from dispatcher.servers.pages.words import FAULTS, WORDS
 
 _FOLDER = Path(__file__).parent
 
@@ -49,8 +49,8 @@ class Page:
 
     def fault(self, status: HTTPStatus) -> str:
         """Why there is no other page."""
-        told = FAULTS[self._language]
-        heading, lead = told.get(status, told[HTTPStatus.BAD_REQUEST])
+        told = _words()[self._language]["faults"]
+        heading, lead = told.get(str(status.value), told["400"])
         return self._show("fault.html", heading=heading, lead=lead)
 
     def health(self) -> str:
@@ -59,9 +59,11 @@ class Page:
         return "ok\n"
 
     def _show(self, template: str, **values: object) -> str:
-        words = WORDS[self._language]
-        return _pages().get_template(template).render(
-            language=self._language, words=words, style=_style()[0], say=_say, **values
+        words = _words()[self._language]
+        return (
+            _pages()
+            .get_template(template)
+            .render(language=self._language, words=words, style=_style()[0], say=_say, **values)
         )
 
 
@@ -83,6 +85,11 @@ def language(accepted: str) -> str:
 def _say(text: str, **values: str) -> Markup:
     """A sentence with what it is about, marked: an address or a name may be of any script, and as long as it likes."""
     return Markup(text).format(**{name: Markup("<bdi>{}</bdi>").format(value) for name, value in values.items()})  # noqa: S704 - our words
+
+
+@cache
+def _words() -> dict[str, Any]:
+    return tomllib.loads((_FOLDER / "words.toml").read_text(encoding="utf-8"))
 
 
 @cache
