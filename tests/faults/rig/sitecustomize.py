@@ -1,8 +1,8 @@
 """Python runs this first in every process of a rigged stack: whoever reaches a step that a test has armed is struck.
 
 The folder is the environment's RIG; a step is armed by a file in it (see ``arming``). Without such a file nothing
-happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker, ``all`` those of every process and of the
-ledger. RIG_ROWS makes campaigns in so many rows at a time, RIG_ROWS_SECONDS apart. The patches go over a module as soon
+happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker; RIG_CLOCK is a file by which the clocks of
+all processes and of the ledger go. RIG_ROWS makes campaigns in so many rows at a time, RIG_ROWS_SECONDS apart. The patches go over a module as soon
 as it is imported (in a program that was forked, they are already), so that the product knows nothing of them.
 """
 
@@ -211,20 +211,12 @@ def _in_advance(module: ModuleType) -> None:
 
 
 def _in_database(module: ModuleType) -> None:
+    if "RIG_CLOCK" not in os.environ:
+        return
     now = module.Transaction.now.func
-    shown = cached_property(lambda self: now(self) + _everybody())
+    shown = cached_property(lambda self: now(self) + shifted.everybody())
     shown.__set_name__(module.Transaction, "now")
     module.Transaction.now = shown
-
-
-def _everybody() -> float:
-    """Seconds that all clocks are ahead."""
-    return next((seconds for queue, seconds in _ahead() if queue == "all"), 0.0)
-
-
-def _ahead() -> list[tuple[str, float]]:
-    rules = (rule.partition("=") for rule in os.environ.get("RIG_AHEAD", "").split(",") if rule)
-    return [(queue, float(seconds)) for queue, _, seconds in rules]
 
 
 def _in_app(module: ModuleType) -> None:
@@ -271,6 +263,9 @@ if _RIG is not None:
     for known, over in _PATCHES.items():
         if known in sys.modules:
             over(sys.modules[known])
-    for queue, seconds in _ahead():
-        if queue == "all" or queue in sys.orig_argv:
-            shifted.set_ahead(seconds)
+    for rule in filter(None, os.environ.get("RIG_AHEAD", "").split(",")):
+        queue, _, seconds = rule.partition("=")
+        if queue in sys.orig_argv:
+            shifted.set_ahead(float(seconds))
+    if clock := os.environ.get("RIG_CLOCK"):
+        shifted.follow(Path(clock))
