@@ -48,4 +48,3 @@ def follow(path: Path) -> None:
 def everybody() -> float:
     """Seconds by which the clocks of all who follow are ahead."""
     return 0.0 if _shared is None else float(_SECONDS.unpack_from(_shared)[0])
-

@@ -1,9 +1,10 @@
 """Python runs this first in every process of a rigged stack: whoever reaches a step that a test has armed is struck.
 
 The folder is the environment's RIG; a step is armed by a file in it (see ``arming``). Without such a file nothing
-happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker; RIG_CLOCK is a file by which the clocks of
-all processes and of the ledger go. RIG_ROWS makes campaigns in so many rows at a time, RIG_ROWS_SECONDS apart. The patches go over a module as soon
-as it is imported (in a program that was forked, they are already), so that the product knows nothing of them.
+happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker; RIG_CLOCK is a file by which the clocks
+of all processes and of the ledger go. RIG_ROWS makes mails of so many rows of an audience at a time, RIG_ROWS_SECONDS
+apart. The patches go over a module as soon as it is imported (in a program that was forked, they are already), so that
+the product knows nothing of them.
 """
 
 import importlib.abc
