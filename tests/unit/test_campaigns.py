@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher import advance
 from dispatcher.campaign import CampaignSpec, CampaignState
 from dispatcher.delivery import Lane, Selector, State
 from dispatcher.errors import AudienceError, DispatcherError, SubmissionError
@@ -257,6 +258,21 @@ def test_while_its_rate_is_used_up_it_is_not_even_leased() -> None:
     assert len(show.send()) == 21
     untouched = [row for row in show.ledger.find(Selector(states=(State.QUEUED,))) if not row.text]
     assert len(untouched) == 20
+
+
+def test_a_small_one_is_not_expanded_behind_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advance, "CHUNK", 2)
+    show = Show(*({"name": f"N{n}"} for n in range(9)))
+    show.started()
+    campaigns = show.dispatcher.campaigns
+    campaigns.create("small", SPEC, ANNA)
+    campaigns.check("small", ANNA)
+    campaigns.start("small", ANNA)
+    asked = iter([False, False])
+    assert show.dispatcher.advance(10.0, again=True, stopping=lambda: next(asked, True))
+    assert [campaigns.get(name).expanded for name in ("spring", "small")] == [4, 4]
+    assert not show.advance()
+    assert [campaigns.get(name).expanded for name in ("spring", "small")] == [9, 9]
 
 
 # -- pausing, cancelling, trying again
