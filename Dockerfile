@@ -8,7 +8,7 @@ COPY pyproject.toml requirements.lock README.md LICENSE ./
 RUN uv venv /opt/dispatcher
 # Every package must be in the lock, and have one of its hashes. First, since they change less often than our code.
 RUN uv pip install --python /opt/dispatcher --no-cache --require-hashes --constraint requirements.lock \
-  --requirements pyproject.toml --extra postgres
+  --requirements pyproject.toml --extra postgres --extra xlsx
 COPY dispatcher dispatcher
 COPY tasks tasks
 COPY templates templates

@@ -109,7 +109,7 @@ class Dispatcher:
         throttle = Throttle(limiter, self.clock)
         self.campaigns = Campaigns(
             ledger, publish=self._publish, accept=self._accept_later, submit=self.submit,
-            begun=queue.expand,
+            begun=queue.expand, clock=self.clock,
         )  # fmt: skip
         self._advance = Advance(
             ledger, self.clock, sink, version=self._version, report=CampaignReport(ledger).document, submit=self.submit

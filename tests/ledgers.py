@@ -37,6 +37,8 @@ _MOMENTS = {
     "suppressions": ("at", "until"),
     "audiences": ("created_at",),
     "audience_versions": ("made_at", "ready_at"),
+    "schedules": ("seen_until", "next_at", "created_at", "changed_at"),
+    "occurrences": ("at", "changed_at"),
     "campaigns": ("start_at", "created_at", "changed_at", "started_at", "finished_at", "reported_at"),
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dispatcher.cli.opening import opened_ledger, settings_of_user
-from dispatcher.cli.output import line, note
+from dispatcher.cli.output import Json, document, line, note
 from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def pages(
     wait: Annotated[
         bool, typer.Option("--wait", help="Where another program listens there, wait until it does not.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Serve the pages that links in mails lead to, such as the one to unsubscribe.
 
@@ -40,7 +41,11 @@ def pages(
     with opened_ledger(settings) as ledger:
         keys = secret_keys(settings)
         with _listening(settings, patient=wait) as listening:
-            line(f"pages at http://{settings.pages.listen}, in mails {settings.pages_url}")
+            where = f"http://{settings.pages.listen}"
+            if as_json:
+                document({"url": where, "public_url": settings.pages_url})
+            else:
+                line(f"pages at {where}, in mails {settings.pages_url}")
             sys.stdout.flush()
             serve(Pages(ledger.suppressions, keys, settings.pages_url), listening)
 

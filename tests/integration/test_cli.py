@@ -36,6 +36,7 @@ def commands() -> list[tuple[str, ...]]:
 
 def test_every_command_of_the_contract_is_there() -> None:
     groups = {"messages": "list show cancel retry resolve export", "rejects": "list show resubmit drop"}
+    groups |= {"audiences": "preview import list show members rejects export drop"}
     groups |= {"templates": "list check preview publish versions", "relays": "list test", "db": "upgrade"}
     expected = {(group, name) for group, names in groups.items() for name in names.split()}
     alone = "demo up send submit status verify wait pause resume acts doctor broker-url sink"

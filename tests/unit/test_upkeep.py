@@ -3,11 +3,12 @@
 import io
 from typing import Any
 
+from dispatcher.audience import Member
 from dispatcher.mail import Accepted
 from dispatcher.memory import MemoryBlobs, MemoryLedger
 from dispatcher.retention import Retention
 from dispatcher.upkeep import STEP, Removed, Upkeep
-from tests.ledgers import DAY, StandingClock, accepted, add, lease, settle
+from tests.ledgers import ANNA, DAY, StandingClock, accepted, add, lease, settle
 
 MONTH = Retention(30 * DAY)
 
@@ -51,6 +52,23 @@ def test_what_is_over_goes_and_then_its_attachments() -> None:
     assert house.stored() == sorted([both, new])
     assert nobodys not in house.stored()
     assert house.upkeep.run(60) == Removed(0, 0, 0)
+
+
+def test_audiences_that_are_nobodys_go_too() -> None:
+    house = House()
+    lists = house.ledger.audiences
+    members = [Member(n, f"{n}@example.com", f"{n}@example.com", {}) for n in range(1, 1501)]
+    for ready in (True, False):
+        version = lists.begin("customers", "a.csv", (), ANNA)
+        lists.add(version.id, members, [])
+        if ready:
+            lists.ready(version.id, ANNA)
+    house.clock.now += DAY + 60
+    assert house.upkeep.run(60) == Removed(0, 0, 0, listed=1501)
+    assert [each.versions for each in lists.list()] == [1]
+    lists.drop("customers", None, ANNA)
+    assert house.upkeep.run(60) == Removed(0, 0, 0, listed=1501)
+    assert lists.list() == []
 
 
 def test_an_attachment_of_today_stays_though_nobody_uses_it_yet() -> None:

@@ -4,6 +4,7 @@
               +---< blob_uses                    keys, templates, publications, blobs, rejects, pauses, acts, ticks
     audiences --< audience_versions --< audience_members, audience_rejects
                              +---< campaigns --- campaign_brakes                  suppressions
+    schedules --< occurrences
 
 ``deliveries`` is the only table whose rows move, so it is narrow, and what workers ask for has partial indexes:
 neither a million settled rows nor a million that wait make a lease slower.
@@ -416,4 +417,36 @@ campaign_brakes = Table(  # what the relays said of late; a row of its own, sinc
     Column("replies", Text, nullable=False),  # the last ones, each 0 (taken) or 1 (refused)
     Column("text", Words, nullable=False),  # the last refusal
     Column("streak", Integer, nullable=False),  # how many in a row had this text
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("spec", Json, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("reason", Words, nullable=False),  # why it is paused
+    Column("seen_until", Double, nullable=False),  # occurrences up to here stand below, or were none
+    Column("next_at", Double),  # the first one behind; NULL: there is none any more
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("actor", Words, nullable=False),
+)
+
+occurrences = Table(  # what a schedule has asked for, each once
+    "occurrences",
+    metadata,
+    Column("schedule_id", Id, ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("state", String(16), nullable=False),  # due, fired, late, skipped, failed
+    Column("by_hand", Boolean, nullable=False),
+    Column("outcome", Words, nullable=False),  # the submission, the campaign, or why not
+    Column("changed_at", Double, nullable=False),
+)
+Index(
+    "ix_occurrences_due",
+    occurrences.c.at,
+    sqlite_where=text("state = 'due'"),
+    postgresql_where=text("state = 'due'"),
 )

@@ -24,4 +24,7 @@ def serve(pages: Pages, listening: socket.socket) -> None:
         max_request_body_size=2 * MAX_BYTES,  # what is longer is not even kept; the pages refuse it from MAX_BYTES on
         clear_untrusted_proxy_headers=True,
     )
-    server.run()
+    try:
+        server.run()
+    finally:
+        server.close()

@@ -1,4 +1,4 @@
-"""Audiences, campaigns, and whom not to write to. It only adds."""
+"""Audiences, campaigns, whom not to write to, and schedules. It only adds."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +16,7 @@ def upgrade() -> None:
     _suppressions()
     _audiences()
     _campaigns()
+    _schedules()
 
 
 def _suppressions() -> None:
@@ -133,4 +134,42 @@ def _campaigns() -> None:
         sa.ForeignKeyConstraint(
             ["campaign_id"], ["campaigns.id"], name="fk_campaign_brakes_campaign_id", ondelete="CASCADE"
         ),
+    )
+
+
+def _schedules() -> None:
+    op.create_table(
+        "schedules",
+        sa.Column("id", _ID, nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("spec", sa.Text(), nullable=False),
+        sa.Column("paused", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("seen_until", sa.Double(), nullable=False),
+        sa.Column("next_at", sa.Double()),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("changed_at", sa.Double(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_schedules"),
+        sa.UniqueConstraint("name", name="uq_schedules_name"),
+    )
+    op.create_table(
+        "occurrences",
+        sa.Column("schedule_id", _ID, nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("by_hand", sa.Boolean(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("changed_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("schedule_id", "at", name="pk_occurrences"),
+        sa.ForeignKeyConstraint(
+            ["schedule_id"], ["schedules.id"], name="fk_occurrences_schedule_id", ondelete="CASCADE"
+        ),
+    )
+    op.create_index(
+        "ix_occurrences_due",
+        "occurrences",
+        ["at"],
+        sqlite_where=sa.text("state = 'due'"),
+        postgresql_where=sa.text("state = 'due'"),
     )
