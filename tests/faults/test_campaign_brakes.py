@@ -9,7 +9,7 @@ import pytest
 from dispatcher.delivery import Selector
 from dispatcher.dispatcher import Dispatcher
 from tests.faults import campaigns
-from tests.faults.world import BOTH, KINDS, POSTGRES, World, make_world
+from tests.faults.world import BOTH, KINDS, SQLITE, World, make_world
 from tests.limits import most
 from tests.sizes import sized
 from tests.waiting import wait_for
@@ -33,7 +33,7 @@ hold = "150ms"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 1200))]
 
 
-@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
+@pytest.fixture(scope="module", params=KINDS if BOTH else SQLITE)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     change = {
         "DISPATCHER_DELIVERY__PROCESSES__BULK": str(BULK),
