@@ -14,7 +14,7 @@ from tests.limits import most
 from tests.sizes import sized
 from tests.waiting import wait_for
 
-QUOTA, PACED, OTHERS = 1000, sized(160, 1200), sized(200, 2000)
+QUOTA, PACED, OTHERS = 1000, sized(240, 1200), sized(200, 2000)
 RATE, TOLERANCE = 20, 1.25  # mails a second; how many more may be answered in one, where the machine is slow
 BULK, BATCH = 2, 25
 PROMPT = 1.0  # second, or a batch

@@ -29,6 +29,11 @@ POINTS = 500  # that a row needs to be meant: one in ten has fewer
 BULK = 2  # processes
 BATCH = sized(25, 100)
 NAME, AUDIENCE = "autumn", "customers"
+_SLOW = """
+[[rule]]
+phase = "final"
+hold = "400ms"
+"""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 5400))]
 
 
@@ -202,8 +207,10 @@ def test_whoever_is_killed_everybody_of_the_list_is_accounted_for(
     people = listed(world, producer)
     imported(world, rig, people)
     rig.arm("mid_expand")
+    world.sink.follow(_SLOW)  # so that most of them are left to be sent
     started(world, rig, producer)
     expanded(world, rig, producer)
+    world.sink.follow("")
     died, late = sent(world, producer.campaigns.get(NAME).submission or "", len(people.meant))
     balance(world, producer, people, campaigns.stands(world, NAME, "finished", sized(120, 3600)))
     world.submitted += len(people.meant)
