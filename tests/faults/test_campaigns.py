@@ -18,7 +18,7 @@ from dispatcher.suppression import MARKETING, Reason, Suppression
 from tests.audiences import Facts, write_csv
 from tests.faults import campaigns
 from tests.faults.rig.arming import PATIENT, Rig, rigged
-from tests.faults.world import BOTH, CONNECTIONS, KINDS, OUTAGE, POSTGRES, World
+from tests.faults.world import BOTH, CONNECTIONS, KINDS, OUTAGE, SQLITE, World
 from tests.processes import children, kill, member
 from tests.sizes import FULL, sized
 from tests.waiting import wait_for
@@ -37,7 +37,7 @@ hold = "400ms"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(300, 5400))]
 
 
-@pytest.fixture(scope="module", params=KINDS if BOTH else POSTGRES)
+@pytest.fixture(scope="module", params=KINDS if BOTH else SQLITE)
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Rig]]:
     """Its relay and its expansion are so slow that neither is over before it was struck."""
     with rigged(
