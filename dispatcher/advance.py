@@ -47,23 +47,27 @@ class Advance:
             elif campaign.complete:
                 self._finish(campaign)
         self._tell_owners()
-        waiting = [row for row in reversed(self._store.listed(CampaignState.RUNNING)) if not row.complete]
-        more = [self._expand(campaign, over) for campaign in waiting]
-        return any(more)
+        return self._expand_all(over)
 
-    def _expand(self, campaign: Campaign, over: Callable[[], bool]) -> bool:
-        """Whether there is more of this one."""
-        plan = self._plan(campaign)
-        while not over():
-            campaign = self._store.get(campaign.name)
-            if campaign.state is not CampaignState.RUNNING or campaign.complete:
-                return False
-            rows = self._ledger.audiences.members(campaign.version or 0, campaign.cursor, CHUNK)
-            people = plan.people(rows)
-            made = [plan.expanded(person, campaign.expanded + n) for n, person in enumerate(people)]
-            last, complete = rows[-1][0] if rows else campaign.cursor, len(rows) < CHUNK
-            self._store.expand(campaign, last, made, filtered=len(rows) - len(made), complete=complete)
-        return True
+    def _expand_all(self, over: Callable[[], bool]) -> bool:
+        """In turns, so that a small one does not wait behind a large one; whether there is more."""
+        waiting = [row for row in reversed(self._store.listed(CampaignState.RUNNING)) if not row.complete]
+        plans = {campaign.id: self._plan(campaign) for campaign in waiting}
+        while waiting and not over():
+            waiting = [campaign for campaign in waiting if self._expand(plans[campaign.id], campaign.name)]
+        return bool(waiting)
+
+    def _expand(self, plan: Plan, name: str) -> bool:
+        """Make messages of the next rows; whether there are more of this one."""
+        campaign = self._store.get(name)
+        if campaign.state is not CampaignState.RUNNING or campaign.complete:
+            return False
+        rows = self._ledger.audiences.members(campaign.version or 0, campaign.cursor, CHUNK)
+        people = plan.people(rows)
+        made = [plan.expanded(person, campaign.expanded + n) for n, person in enumerate(people)]
+        last, complete = rows[-1][0] if rows else campaign.cursor, len(rows) < CHUNK
+        self._store.expand(campaign, last, made, filtered=len(rows) - len(made), complete=complete)
+        return not complete
 
     def _plan(self, campaign: Campaign) -> Plan:
         template = self._version((campaign.checked or {})["template"])

@@ -169,6 +169,7 @@ class Batch:
         leased, sha256 = self._unsent.pop(outcome.message), self._built.pop(outcome.message)
         now, results, relay = self._clock.time(), dict(outcome.results), outcome.relay
         self._throttle.told(relay, outcome.seconds)
+        self._pacing.told(leased, outcome.seconds)
         told = Told(relay, outcome.seconds, now, sha256, self._fingerprint)
         settlements, trouble, silent = [], "", True
         for delivery in leased.deliveries:

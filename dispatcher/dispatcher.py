@@ -118,7 +118,7 @@ class Dispatcher:
             ledger=ledger,
             relays=self._relays,
             throttle=throttle,
-            pacing=Pacing(limiter, throttle, self.clock),
+            pacing=Pacing(limiter, throttle),
             sources=Sources(template=self._version, blob=blobs.get, keys=self.policy.secret_keys),
             journal=journal,
             settler=self.settler,

@@ -476,8 +476,8 @@ class Ledger(Protocol):
 
         A message is taken with all its recipients that are due. What is past its lifetime becomes expired instead, and
         who is suppressed by now suppressed: then ``more`` says to ask again. What a pause covers stays, and so does
-        what asks for a relay in ``avoid`` (None there: what asks for none). A half-open relay is the caller's to avoid.
-        Two callers never get the same delivery.
+        what asks for a relay in ``avoid`` (None there: what asks for none; ``campaign/ID``: mail of that submission). A
+        half-open relay is the caller's to avoid. Two callers never get the same delivery.
         """
         ...
 

@@ -20,6 +20,7 @@ LEASE_ENDED = "its worker ended"  # or begins with these words: by them a timeli
 HOST_LOST = "its host was lost"
 LIFETIME_USED_UP = "lifetime used up"
 KILLED_ITS_WORKER = "ended its worker four times"
+CAMPAIGN = "campaign/"  # before the public id of a campaign's submission, where it stands among names of relays
 BRAKE = "its own brake"  # who paused a campaign that met too much trouble
 ALONE_AFTER = 2  # crashes: from then on a message is leased alone, so that it takes no other down with it
 INVALID_AFTER = 4
@@ -32,6 +33,13 @@ WIPED: dict[str, Any] = {}  # what stands for the secrets of a message that had 
 _NAMED_IDS = 5  # of a change, in its act; each delivery names its change anyway
 _PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 5.0, 300.0
 _MAX_AWAY_SECONDS = 10.0  # of a relay that is just away: a try costs it nothing, and it is missed
+
+
+def avoided(names: Iterable[str | None]) -> tuple[set[str], set[str]]:
+    """Of what a lease avoids (see ``interfaces.Ledger.lease``) the relays, and the public ids of submissions."""
+    known = {name for name in names if name}
+    campaigns = {name for name in known if name.startswith(CAMPAIGN)}
+    return known - campaigns, {name.removeprefix(CAMPAIGN) for name in campaigns}
 
 
 def crashed_with(current: State, crashes: int, settlement: Settlement) -> int:

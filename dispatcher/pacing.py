@@ -5,21 +5,21 @@ from functools import lru_cache
 
 from dispatcher.delivery import LeasedMessage
 from dispatcher.hours import Hours
-from dispatcher.interfaces import Clock, RateLimiter
+from dispatcher.interfaces import RateLimiter
+from dispatcher.ledger import CAMPAIGN
 from dispatcher.rate import Rate
 from dispatcher.throttle import Throttle
 
 OUTSIDE = "outside its send hours"
-_NAME = "campaign/"
 
 
 class Pacing:
     """One per process, used by the thread that sends. Mail that may not go now is given back with a time of its own, so
     that it is not leased again in vain."""
 
-    def __init__(self, limiter: RateLimiter, throttle: Throttle, clock: Clock) -> None:
-        self._limiter, self._throttle, self._clock = limiter, throttle, clock
-        self._next: dict[str, float] = {}  # monotonic: when the last one that was given back comes again
+    def __init__(self, limiter: RateLimiter, throttle: Throttle) -> None:
+        self._limiter, self._throttle = limiter, throttle
+        self._met: set[str] = set()  # campaigns whose rate was used up
 
     def wait(self, leased: LeasedMessage, now: float) -> tuple[float, str]:
         """Seconds until this message may go, and why; 0: now. ``now`` is the ledger's clock."""
@@ -34,16 +34,31 @@ class Pacing:
 
     def _paced(self, submission: str, texts: tuple[str, ...], recipients: int) -> tuple[float, str]:
         """It never waits in place: others may go meanwhile."""
-        name, rate = f"{_NAME}{submission}", _rate(texts)
-        self._limiter.pace(name, rate)
+        name = _name(submission)
+        self._limiter.pace(name, _rate(texts))
         wait = self._throttle.closed(name) or self._throttle.admit(name, recipients, lambda: True)
         if not wait:
             return 0.0, ""
-        now = self._clock.monotonic()
-        self._throttle.close_for(name, wait, self._throttle.reason(name))
-        pace = max(window.seconds / window.limit for window in rate.windows)
-        self._next[name] = max(now + wait, self._next.get(name, 0.0)) + pace
-        return self._next[name] - now, f"its campaign's rate: {', '.join(texts)}"
+        if not self._throttle.closed(name):
+            self._throttle.close_for(name, wait, self._throttle.reason(name))
+        self._met.add(name)
+        return wait, f"its campaign's rate: {', '.join(texts)}"
+
+    def told(self, leased: LeasedMessage, seconds: float) -> None:
+        """How long its transaction took."""
+        if "rate" in leased.shared:
+            self._throttle.told(_name(leased.submission), seconds)
+
+    def closed(self) -> dict[str, float]:
+        """Campaigns that are known to have used up their rate, as ``Ledger.lease`` avoids them, and for how many
+        seconds: their mail is not leased, so that others' in the lane is."""
+        found = {name: wait for name in self._met if (wait := self._throttle.closed(name))}
+        self._met = set(found)
+        return found
+
+
+def _name(submission: str) -> str:
+    return f"{CAMPAIGN}{submission}"
 
 
 @lru_cache(maxsize=64)
@@ -53,4 +68,4 @@ def _hours(text: str) -> Hours:
 
 @lru_cache(maxsize=64)
 def _rate(texts: Sequence[str]) -> Rate:
-    return Rate.parse(texts, "rate")
+    return Rate.parse(texts, "rate").at_once()

@@ -14,11 +14,13 @@ _WINDOW = re.compile(r"\s*(\d+)\s*/\s*(s|min|m|h|day|d)\s*")
 
 
 class Window(NamedTuple):
-    """At most ``limit`` recipients in any ``seconds``; ``text`` as the settings have it, such as ``500/min``."""
+    """At most ``limit`` recipients in any ``seconds``; ``text`` as the settings have it, such as ``500/min``.
+    ``at_once``: even a short one may be used up in a burst."""
 
     limit: int
     seconds: float
     text: str
+    at_once: bool = False
 
     @property
     def margin(self) -> float:
@@ -33,7 +35,7 @@ class Window(NamedTuple):
     @property
     def pace(self) -> float:
         """Seconds between two mails. 0 for a window of more than a second: it may be used up at once."""
-        return 0.0 if self.seconds > 1 else (self.seconds + self.margin + self.grain) / self.limit
+        return 0.0 if self.at_once or self.seconds > 1 else (self.seconds + self.margin + self.grain) / self.limit
 
     def share(self, takers: int) -> "Window":
         """What one of so many may use."""
@@ -60,6 +62,10 @@ class Rate:
     def tolerance(self) -> float:
         """Seconds by which a mail may go later than it might have: a third of the margin, the rest is the relay's."""
         return min(window.margin for window in self.windows) / 3
+
+    def at_once(self) -> "Rate":
+        """The same, with nothing between two mails: for who would rather come again than wait in place."""
+        return Rate(tuple(window._replace(at_once=True) for window in self.windows))
 
     def share(self, takers: int) -> "Rate":
         """What one of so many may use."""

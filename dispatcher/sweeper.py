@@ -56,9 +56,11 @@ class Sweeper:
         return after
 
     def set_alarm(self, lane: Lane, seconds: float) -> None:
-        """Ring this lane after so long: a limit has room again then, and a sweep would come too late to use it up."""
+        """Ring this lane after so long, or before: a limit has room again then, and a sweep would come too late to use
+        it up."""
+        at = self._clock.monotonic() + seconds
         with self._lock:
-            self._alarms[lane] = self._clock.monotonic() + seconds
+            self._alarms[lane] = min(at, self._alarms.get(lane, at))
 
     def _ring_alarms(self) -> float:
         now = self._clock.monotonic()

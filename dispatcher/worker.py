@@ -75,6 +75,8 @@ class Worker:
                 break
             total += len(lease.messages)
             self._send(self._batch(lease, transports, paused, over), lease)
+            if paced := self._pacing.closed():
+                self._alarm(lane, min(paced.values()))
             if not self._settler.flush() or (len(lease.messages) < size and not lease.more):
                 break
             messages = ()
@@ -115,7 +117,7 @@ class Worker:
         return False, len(lease.messages)
 
     def _avoid(self, lane: Lane, transports: Mapping[str, Transport], paused: set[str]) -> set[str | None]:
-        """The relays whose mail is not to be leased now; None among them: mail that asks for none.
+        """The relays and campaigns whose mail is not to be leased now; None among them: mail that asks for no relay.
 
         A limit makes mail wait for its relay; only a pause sends it to the next one.
         """
@@ -123,7 +125,7 @@ class Worker:
         first = choose(None, tuple(transports), paused)
         if limited:
             self._alarm(lane, min(limited.values()))
-        return {*paused, *limited, *({None} if first is None or first in limited else ())}
+        return {*paused, *limited, *self._pacing.closed(), *({None} if first is None or first in limited else ())}
 
     def _size(self, transports: Mapping[str, Transport], paused: set[str]) -> int:
         first = choose(None, tuple(transports), paused)

@@ -61,10 +61,15 @@ def _program(command: Sequence[str]) -> Callable[[], object] | None:
     return None
 
 
-def _tasks() -> None:
+def load_rig() -> None:
+    """As Python does when it begins, where there is one."""
     if "RIG" in os.environ:
         sys.path.insert(0, str(_RIG))
         importlib.import_module("sitecustomize")
+
+
+def _tasks() -> None:
+    load_rig()
     from tasks.__main__ import main  # noqa: PLC0415 - it reads the settings, which are this process' own
 
     main()

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tests.forked import PADDING, become, instead_of_programs
+from tests.forked import PADDING, become, instead_of_programs, load_rig
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
@@ -172,6 +172,8 @@ def _attend(order: dict[str, Any], stdin: int, output: int, errors: int, status:
         if order["arguments"][0] == "up":
             os.setsid()
             instead_of_programs()
+        else:
+            load_rig()
         become([*COMMAND, *order["arguments"]], dispatcher.cli.main)
     os.write(status, f"{pid}\n".encode())
     _, ended = os.waitpid(pid, 0)

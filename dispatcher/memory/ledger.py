@@ -19,6 +19,7 @@ from dispatcher.ledger import (
     RESOLVED,
     WIPED,
     act_of,
+    avoided,
     bounced,
     changeable,
     differing,
@@ -180,8 +181,10 @@ class MemoryLedger:
             return Lease(token, until, views(row for mine in taken.values() for row in mine), now, more)
 
     def _due(self, lane: Lane, avoid: Collection[str | None]) -> list[DeliveryRow]:
-        """What waits in the lane, is due, held by no pause, and for no relay that is avoided."""
+        """What waits in the lane, is due, held by no pause, and avoided by nobody."""
+        _, submissions = avoided(avoid)
         held = {(pause.kind, pause.name) for pause in self._brakes.standing() if not pause.half_open}
+        held |= {("submission", name) for name in submissions}
         if ("lane", lane.value) in held:
             return []
         now = self._now()

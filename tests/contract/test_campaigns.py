@@ -256,6 +256,14 @@ def test_a_pause_stops_mails_and_expansion_at_once_and_is_one_row(kept: Kept) ->
     assert acts[1] == ("pause", "campaign spring", "wrong price")
 
 
+def test_its_mails_are_not_leased_where_it_is_avoided(kept: Kept) -> None:
+    found = started(kept)
+    expand(kept, found, 2, 3)
+    avoid = {f"campaign/{found.submission}"}
+    assert (lease(kept.ledger, Lane.BULK, avoid=avoid).messages, kept.ledger.due(Lane.BULK, 9, avoid)) == ((), 0)
+    assert len(lease(kept.ledger, Lane.BULK, avoid={"campaign/another"}).messages) == 2
+
+
 def test_one_for_later_that_was_paused_is_scheduled_again(kept: Kept) -> None:
     at = kept.ledger.campaigns.create("clock", SPEC, ANNA).created_at + 3600
     started(kept, start_at=at)

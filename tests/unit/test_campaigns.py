@@ -3,11 +3,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from dispatcher import advance
 from dispatcher.campaign import CampaignSpec, CampaignState
 from dispatcher.delivery import Lane, Selector, State
 from dispatcher.errors import AudienceError, DispatcherError, SubmissionError
@@ -240,7 +240,7 @@ def test_a_rate_of_its_own_spreads_it_and_holds_up_nobody_else() -> None:
     assert len(went) == 61
 
 
-def test_what_is_over_the_rate_is_given_back_with_times_of_its_own() -> None:
+def test_what_is_over_the_rate_comes_again_when_there_is_room_and_costs_no_attempt() -> None:
     show = Show(*({"name": f"N{n}"} for n in range(50)))
     show.started(replace(SPEC, rate=("20/h",)))
     show.advance()
@@ -248,11 +248,38 @@ def test_what_is_over_the_rate_is_given_back_with_times_of_its_own() -> None:
     assert len(show.send()) == 20
     waiting = list(show.ledger.find(Selector(states=(State.QUEUED,))))
     assert len(waiting) == 30
-    dues = sorted(record.due_at - show.clock.now for record in waiting)
-    assert dues[0] >= 179
-    assert all(later - sooner >= 179 for sooner, later in pairwise(dues))
     assert {record.text for record in waiting} == {"its campaign's rate: 20/h"}
     assert {record.attempts for record in waiting} == {0}
+    (again,) = {record.due_at for record in waiting}
+    assert 3600 <= again - show.clock.now < 3700
+    show.clock.now = again + 1
+    assert len(show.send()) == 20
+
+
+def test_while_its_rate_is_used_up_it_is_not_even_leased() -> None:
+    show = Show(*({"name": f"N{n}"} for n in range(50)), batch_size=10)
+    show.started(replace(SPEC, rate=("20/h",)))
+    show.advance()
+    show.clock.now += 10 * 3600
+    show.submit(lane="bulk", to=["other@example.com"])
+    assert len(show.send()) == 21
+    untouched = [row for row in show.ledger.find(Selector(states=(State.QUEUED,))) if not row.text]
+    assert len(untouched) == 20
+
+
+def test_a_small_one_is_not_expanded_behind_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advance, "CHUNK", 2)
+    show = Show(*({"name": f"N{n}"} for n in range(9)))
+    show.started()
+    campaigns = show.dispatcher.campaigns
+    campaigns.create("small", SPEC, ANNA)
+    campaigns.check("small", ANNA)
+    campaigns.start("small", ANNA)
+    asked = iter([False, False])
+    assert show.dispatcher.advance(10.0, again=True, stopping=lambda: next(asked, True))
+    assert [campaigns.get(name).expanded for name in ("spring", "small")] == [4, 4]
+    assert not show.advance()
+    assert [campaigns.get(name).expanded for name in ("spring", "small")] == [9, 9]
 
 
 # -- pausing, cancelling, trying again

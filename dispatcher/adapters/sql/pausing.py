@@ -15,7 +15,7 @@ from dispatcher.adapters.sql.database import Transaction
 from dispatcher.adapters.sql.schema import deliveries, pauses, submissions, ticks
 from dispatcher.adapters.sql.spoken import among
 from dispatcher.delivery import Actor
-from dispatcher.ledger import holds, pause_seconds, signature
+from dispatcher.ledger import avoided, holds, pause_seconds, signature
 from dispatcher.records import Pause
 
 _NOW = bindparam("now", type_=Double)
@@ -67,7 +67,8 @@ def passed(any_relay: bool, relays: bool, submissions: bool) -> tuple[ColumnElem
 
 def brakes(tx: Transaction, avoid: Collection[str | None] = ()) -> Brakes:
     """What holds now, and what the caller avoids (see interfaces.Ledger.lease)."""
-    found: dict[str, set[str]] = {"lane": set(), "relay": {name for name in avoid if name}, "submission": set()}
+    relays, submissions = avoided(avoid)
+    found: dict[str, set[str]] = {"lane": set(), "relay": relays, "submission": submissions}
     for kind, name in tx.rows(_OPEN, now=tx.now):
         found.setdefault(kind, set()).add(name)
     paused = sorted(found["submission"])

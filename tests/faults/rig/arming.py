@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,16 @@ class Rig:
         yield
         path.unlink()
 
+    def set_clocks(self, now: float) -> float:
+        """Let it be so late (seconds since the epoch) for all processes and for the ledger, from the next start of the
+        stack on, or where it was set before it; by how many seconds they are ahead."""
+        clock, ahead = self.folder / "clock", now - time.time()
+        clock.touch()
+        with clock.open("r+b") as file:
+            file.write(struct.pack("d", ahead))
+        self.environment["RIG_CLOCK"] = str(clock)
+        return ahead
+
     def poisoned(self) -> list[str]:
         """The public ids of the messages to ``poison...``, once for each process that died of composing it."""
         path = self.folder / "poisoned"
@@ -75,9 +86,13 @@ class Rig:
 
 
 @contextmanager
-def rigged(kind: str, folder: Path, *, final_seconds: float = 0.0, **environment: str) -> Iterator[tuple[World, Rig]]:
-    """A world (see ``make_world``) whose processes can be struck."""
+def rigged(
+    kind: str, folder: Path, *, final_seconds: float = 0.0, now: float | None = None, **environment: str
+) -> Iterator[tuple[World, Rig]]:
+    """A world (see ``make_world``) whose processes can be struck; ``now``: see ``Rig.set_clocks``."""
     rig = Rig(folder / "rig")
+    if now is not None:
+        rig.set_clocks(now)
     with make_world(kind, folder, final_seconds=final_seconds, **{**rig.environment, **environment}) as world:
         yield world, rig
 

@@ -1,8 +1,10 @@
 """Python runs this first in every process of a rigged stack: whoever reaches a step that a test has armed is struck.
 
 The folder is the environment's RIG; a step is armed by a file in it (see ``arming``). Without such a file nothing
-happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker. The patches go over a module as soon as
-it is imported (in a program that was forked, they are already), so that the product knows nothing of them.
+happens. RIG_AHEAD (``QUEUE=SECONDS,...``) sets the clock of a queue's worker; RIG_CLOCK is a file by which the clocks
+of all processes and of the ledger go. RIG_ROWS makes mails of so many rows of an audience at a time, RIG_ROWS_SECONDS
+apart. The patches go over a module as soon as it is imported (in a program that was forked, they are already), so that
+the product knows nothing of them.
 """
 
 import importlib.abc
@@ -11,7 +13,9 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,12 +33,23 @@ def reached(step: str, messages: Sequence[int]) -> None:
         os.kill(os.getpid(), how)
 
 
+def passed(step: str) -> None:
+    """The same for a step that is of no message."""
+    if (order := _order(step)) is not None and _take(step, ()):
+        os.kill(os.getpid(), order["how"])
+
+
+def _order(step: str) -> Any:
+    assert _RIG is not None
+    try:
+        return json.loads((_RIG / f"armed-{step}").read_text())
+    except FileNotFoundError:
+        return None
+
+
 def _claim(step: str, messages: Sequence[int]) -> int | None:
     assert _RIG is not None
-    armed = _RIG / f"armed-{step}"
-    try:
-        order = json.loads(armed.read_text())
-    except FileNotFoundError:
+    if (order := _order(step)) is None:
         return None
     known = [_leased[each] for each in messages if each in _leased]
     names = [name for name, _ in known]
@@ -44,14 +59,19 @@ def _claim(step: str, messages: Sequence[int]) -> int | None:
         name for path in _RIG.glob("struck-*") for name in json.loads(path.read_text())["mails"]
     } & {*names}:
         return None
+    return int(order["how"]) if _take(step, names) else None
+
+
+def _take(step: str, names: Sequence[str]) -> bool:
+    assert _RIG is not None
     taken = _RIG / f"taken-{step}-{os.getpid()}"
     try:
-        armed.rename(taken)
+        (_RIG / f"armed-{step}").rename(taken)
     except FileNotFoundError:  # another process was quicker
-        return None
-    taken.write_text(json.dumps({"pid": os.getpid(), "mails": names}))
+        return False
+    taken.write_text(json.dumps({"pid": os.getpid(), "mails": [*names]}))
     taken.rename(_RIG / f"struck-{step}")
-    return int(order["how"])
+    return True
 
 
 def _struck() -> set[str]:
@@ -145,6 +165,61 @@ def _in_batch(module: ModuleType) -> None:
     module.compose = composing
 
 
+def _in_audiences(module: ModuleType) -> None:
+    add = module.SqlAudiences.add
+
+    def adding(self: Any, *given: Any) -> None:
+        add(self, *given)
+        passed("mid_import")
+
+    module.SqlAudiences.add = adding
+
+
+def _in_campaigns(module: ModuleType) -> None:
+    begin, start, add, expand = (
+        module.SqlCampaigns.check,
+        module.SqlCampaigns.start,
+        module._add,
+        module.SqlCampaigns.expand,
+    )
+
+    def checking(self: Any, *given: Any) -> Any:
+        passed("before_check")
+        return begin(self, *given)
+
+    def starting(self: Any, *given: Any) -> Any:
+        passed("before_start")
+        found = start(self, *given)
+        passed("after_start")
+        return found
+
+    def adding(*given: Any) -> None:
+        add(*given)
+        passed("mid_expand")  # the rows are there and the cursor was moved, but nothing is committed
+
+    def expanding(self: Any, *given: Any, **named: Any) -> Any:
+        time.sleep(float(os.environ.get("RIG_ROWS_SECONDS", "0")))
+        done = expand(self, *given, **named)
+        passed("after_expand")
+        return done
+
+    module.SqlCampaigns.check, module.SqlCampaigns.start = checking, starting
+    module._add, module.SqlCampaigns.expand = adding, expanding  # type: ignore[attr-defined]
+
+
+def _in_advance(module: ModuleType) -> None:
+    module.CHUNK = int(os.environ.get("RIG_ROWS", module.CHUNK))  # type: ignore[attr-defined]
+
+
+def _in_database(module: ModuleType) -> None:
+    if "RIG_CLOCK" not in os.environ:
+        return
+    now = module.Transaction.now.func
+    shown = cached_property(lambda self: now(self) + shifted.everybody())
+    shown.__set_name__(module.Transaction, "now")
+    module.Transaction.now = shown
+
+
 def _in_app(module: ModuleType) -> None:
     assert _RIG is not None
     if (_RIG / "one-task").exists():
@@ -154,9 +229,13 @@ def _in_app(module: ModuleType) -> None:
 
 
 _PATCHES: dict[str, Callable[[ModuleType], None]] = {
+    "dispatcher.adapters.sql.audiences": _in_audiences,
+    "dispatcher.adapters.sql.campaigns": _in_campaigns,
+    "dispatcher.adapters.sql.database": _in_database,
     "dispatcher.adapters.sql.ledger": _in_sql,
     "dispatcher.adapters.smtp_wire": _in_wire,
     "dispatcher.adapters.smtp_session": _in_session,
+    "dispatcher.advance": _in_advance,
     "dispatcher.batch": _in_batch,
     "tasks.app": _in_app,
 }
@@ -189,3 +268,5 @@ if _RIG is not None:
         queue, _, seconds = rule.partition("=")
         if queue in sys.orig_argv:
             shifted.set_ahead(float(seconds))
+    if clock := os.environ.get("RIG_CLOCK"):
+        shifted.follow(Path(clock))
