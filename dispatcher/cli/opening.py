@@ -37,7 +37,7 @@ def settings_of_user() -> "Settings":
 
 def duration_of(text: str) -> float:
     """Seconds of ``90s``, ``2h``, ``3d``. Raises ValueError."""
-    from dispatcher.settings import seconds  # noqa: PLC0415 - as above
+    from dispatcher.duration import seconds  # noqa: PLC0415 - as above
 
     return float(seconds(text))
 
