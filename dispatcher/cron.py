@@ -7,7 +7,7 @@ times once a day: one that is skipped right after the jump, one that comes twice
 
 import heapq
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -126,8 +126,3 @@ def moved(time: Time, zone_name: str) -> str:
     if local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset():
         return f"{time.wall:%H:%M} comes twice that night; this is the {'second' if local.fold else 'first'}"
     return ""
-
-
-def utc(at: float) -> str:
-    """A moment as keys have it: ``2026-12-01T08:30:00+00:00``."""
-    return datetime.fromtimestamp(at, UTC).isoformat()
