@@ -128,8 +128,9 @@ class Schedules:
         return made
 
     def next(self, name: str, count: int = 5) -> list[Time]:
-        """When it is to fire from now on, paused or not."""
+        """When it is to fire from now on, paused or not. Raises SubmissionError where that cannot be told."""
         found = self._store.get(name)
+        found.spec.check()
         return list(islice(found.times(max(found.read_at, found.seen_until)), count))
 
     def history(self, name: str, limit: int = 20) -> list[Occurrence]:
