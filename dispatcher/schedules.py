@@ -10,7 +10,7 @@ from typing import Any
 from dispatcher.campaign import Campaign, CampaignSpec, CampaignState
 from dispatcher.campaigns import Campaigns
 from dispatcher.cron import Time
-from dispatcher.delivery import Actor
+from dispatcher.delivery import Actor, Selector
 from dispatcher.errors import DispatcherError, IdempotencyConflict, NotFound, SubmissionError
 from dispatcher.events import OccurrenceFailed
 from dispatcher.interfaces import Clock, EventSink, Ledger
@@ -169,12 +169,24 @@ class Schedules:
         state = OccurrenceState.DUE
         if not due.by_hand:
             state = verdict(schedule.spec, schedule.read_at - due.at, newest=due.newest)
+        if state is not OccurrenceState.DUE and (
+            outcome := self._fired(due)
+        ):  # by one that was killed before it said so
+            state = OccurrenceState.FIRED
         if state is OccurrenceState.DUE:
             if schedule.spec.campaign is not None and not self._hold(schedule.id, held):
                 return
             state, outcome = self._fire(due)
         if self._store.done(due, state, outcome) and state is OccurrenceState.FAILED:
             self._sink(OccurrenceFailed(schedule.name, due.at, outcome))
+
+    def _fired(self, due: Due) -> str:
+        """What came of it already; empty for nothing."""
+        if due.schedule.spec.campaign is not None:
+            return f"campaign {campaign_name(due)}" if self._started(campaign_name(due)) else ""
+        mine = Selector(key=key_of(due), producer=PRODUCER, limit=1)
+        found = next(self._ledger.find(mine), None)
+        return f"submission {found.submission}" if found else ""
 
     def _hold(self, number: int, held: set[int]) -> bool:
         """Whether this one is to make the campaigns of a schedule; ``held``: those that it has to make already."""

@@ -170,6 +170,19 @@ def test_killed_between_submit_and_mark_it_adds_nothing_twice(monkeypatch: pytes
     assert (desk.states(), len(desk.keys())) == ([FIRED], 1)
 
 
+@pytest.mark.parametrize(("spec", "name", "first"), [(HOURLY, "report", HOUR + 1), (WEEKLY, "news", 3 * DAY)])
+def test_what_was_fired_and_not_marked_for_too_long_is_not_called_late(
+    spec: ScheduleSpec, name: str, first: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk()
+    desk.add(spec, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.ledger.schedules, "done", lambda *_: False)
+        desk.after(first)
+    outcome = desk.after(2 * DAY).schedules.history(name, 100)[-1]
+    assert (outcome.state, outcome.outcome[:9]) == (FIRED, "submissio" if name == "report" else "campaign ")
+
+
 def test_edited_between_submit_and_mark_it_is_still_fired(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
     desk.add()
