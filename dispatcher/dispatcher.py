@@ -42,7 +42,7 @@ from dispatcher.upkeep import Removed, Upkeep
 from dispatcher.worker import Worker
 
 CHUNK = 500  # submissions in one transaction of submit_many
-EXPAND_SECONDS = 2.0  # after which campaigns that nobody moves on are taken up again
+EXPAND_SECONDS = 2.0  # after which schedules and campaigns that nobody moves on are taken up again
 _PUBLISHED_SECONDS = 1.0
 
 

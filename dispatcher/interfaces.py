@@ -163,7 +163,7 @@ class Queue(Protocol):
         ...
 
     def expand(self) -> bool:
-        """Ring for campaigns that are to be moved on. False: nobody heard it."""
+        """Ring for schedules and campaigns that are to be moved on. False: nobody heard it."""
         ...
 
 

@@ -1,6 +1,7 @@
 """The guards: what keeps the promise, one small patch each."""
 
+from tests.guards.again import SCHEDULES
 from tests.guards.inside import JOURNAL, LEASE, REPLAY
 from tests.guards.outside import LEDGER, REDIS, RELAY, WORKER
 
-GUARDS = (*JOURNAL, *REPLAY, *LEASE, *LEDGER, *WORKER, *REDIS, *RELAY)
+GUARDS = (*JOURNAL, *REPLAY, *LEASE, *LEDGER, *WORKER, *REDIS, *RELAY, *SCHEDULES)
