@@ -39,8 +39,13 @@ def _drain(*, quick: bool) -> tuple[Table, dict[str, float]]:
 
 def _drained(title: str, text: str, found: dict[str, drain.Drained]) -> Table:
     bare = found["bare loop"].rate
-    head = ("", "mails/s", "÷ bare loop", "CPU of the sender, us/mail", "CPU of the sink, us/mail")
-    rows = [(name, each.rate, each.rate / bare, each.sender_us, each.sink_us) for name, each in found.items()]
+    head = (
+        *("", "mails/s", "÷ bare loop", "CPU of the sender, us/mail", "CPU of the sink, us/mail"),
+        "with handing over, mails/s",
+    )
+    rows = [
+        (name, each.rate, each.rate / bare, each.sender_us, each.sink_us, each.whole) for name, each in found.items()
+    ]
     return {"title": title, "text": text, "rows": [head, *rows]}
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,18 @@ _PATIENCE = 300.0  # seconds for a run
 
 @dataclass(frozen=True)
 class Drained:
-    """One run: mails a second, CPU of the sending processes and of the sink in microseconds a mail."""
+    """One run: mails a second, CPU of the sending processes and of the sink in microseconds a mail. ``handing``: the
+    seconds that one process took before to hand a mail over; 0 where nothing is handed over."""
 
     rate: float
     sender_us: float
     sink_us: float
+    handing: float = 0.0
+
+    @property
+    def whole(self) -> float:
+        """Mails a second when one process hands them over, and then they are sent."""
+        return 1 / (self.handing + 1 / self.rate)
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def measure(chosen: list[Case], rounds: int) -> dict[str, list[Drained]]:
 
 def medians(runs: list[Drained]) -> Drained:
     """Of each figure its own."""
-    return Drained(*(statistics.median(values) for values in zip(*(vars(run).values() for run in runs), strict=True)))
+    return Drained(*(statistics.median(values) for values in zip(*map(astuple, runs), strict=True)))
 
 
 def watch(sink: PostfixSink, count: int, senders: list[int], before: int = 0) -> Drained:
@@ -101,9 +108,11 @@ def ours(sink: PostfixSink, count: int, **settings: str) -> Drained:
     """With SQLite (synchronous=FULL), the embedded broker, and the journals on disk."""
     with tempfile.TemporaryDirectory() as folder, Ours(Path(folder), sink.url, **settings) as stack:
         stack.pause()
+        began = time.monotonic()
         stack.submit(submissions(count))
+        handing = (time.monotonic() - began) / count
         stack.resume()
-        return watch(sink, count, stack.workers("bulk"))
+        return replace(watch(sink, count, stack.workers("bulk")), handing=handing)
 
 
 def ours_on_postgres(sink: PostfixSink, count: int) -> Drained:
@@ -122,11 +131,12 @@ def bare(sink: PostfixSink, count: int) -> Drained:
 
 def office(sink: PostfixSink, count: int) -> Drained:
     """See peers/office.py."""
+    said: list[str] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        _ready(("-m", "benchmarks.peers.office", folder, str(sink.port), str(count))) as pids,
+        _ready(("-m", "benchmarks.peers.office", folder, str(sink.port), str(count)), said=said) as pids,
     ):
-        return watch(sink, count, pids)
+        return replace(watch(sink, count, pids), handing=float(said[0].split()[1]) / count)
 
 
 def tutorial(sink: PostfixSink, count: int) -> Drained:
@@ -138,13 +148,15 @@ def tutorial(sink: PostfixSink, count: int) -> Drained:
             "BENCH_PORT": str(sink.port),
             "PYTHONWARNINGS": "ignore",  # Celery's word on root, which many a container is
         }
-        enqueue = f"from benchmarks.peers.tutorial import confirm\nfor n in range({count}): confirm.delay(n)"
-        subprocess.run([sys.executable, "-c", enqueue], env=environment, check=True)
+        enqueue = ["-m", "benchmarks.peers.tutorial", str(count)]
+        done = subprocess.run(
+            [sys.executable, *enqueue], env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
         command = [sys.executable, "-m", "celery", "-A", "benchmarks.peers.tutorial", "worker"]
         options = ["-P", "prefork", "-c", str(PROCESSES), "-l", "ERROR"]
         with subprocess.Popen([*command, *options], env=environment, stdout=subprocess.DEVNULL) as worker:
             try:
-                return watch(sink, count, [worker.pid])
+                return replace(watch(sink, count, [worker.pid]), handing=float(done.stdout) / count)
             finally:
                 worker.terminate()
 
@@ -157,8 +169,9 @@ def source(sink: PostfixSink, count: int) -> Drained:
 
 
 @contextmanager
-def _ready(*commands: tuple[str, ...]) -> Iterator[list[int]]:
-    """Start these Python programs, wait until each says that it is ready, and let all go at once."""
+def _ready(*commands: tuple[str, ...], said: list[str] | None = None) -> Iterator[list[int]]:
+    """Start these Python programs, wait until each says that it is ready, and let all go at once. ``said`` takes their
+    lines."""
     programs = [
         subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for command in commands
@@ -166,7 +179,10 @@ def _ready(*commands: tuple[str, ...]) -> Iterator[list[int]]:
     try:
         for program in programs:
             assert program.stdout is not None
-            assert program.stdout.readline().strip() == "ready"
+            line = program.stdout.readline().strip()
+            assert line.startswith("ready"), line
+            if said is not None:
+                said.append(line)
         for program in programs:
             assert program.stdin is not None
             program.stdin.write("go\n")

@@ -12,7 +12,7 @@ from dispatcher.delivery import SETTLED, State
 from dispatcher.errors import ConfigurationError, SubmissionError
 from dispatcher.hours import Hours
 from dispatcher.rate import Rate
-from dispatcher.zones import EARLIEST, moment, zone
+from dispatcher.zones import EARLIEST, LATEST, moment, zone
 
 _TEXTS = "where", "reply_to", "rate", "tags"
 _OBJECTS = "data", "headers"
@@ -123,6 +123,13 @@ class CampaignSpec:
             return None
         start = _iso(self.start)
         return moment(start - EARLIEST, "UTC") if start.tzinfo is None else start.timestamp()
+
+    def latest(self) -> float | None:
+        """The moment by which it has started for everybody."""
+        if self.start is None:
+            return None
+        start = _iso(self.start)
+        return moment(start + LATEST, "UTC") if start.tzinfo is None else start.timestamp()
 
     def moment_of(self, name: str) -> float | None:
         """When it starts for somebody in this zone."""

@@ -9,7 +9,7 @@ from dispatcher.campaign import ACTS, RETRYABLE, Campaign, CampaignSpec, Campaig
 from dispatcher.delivery import WAITING, Actor, Selector, State
 from dispatcher.errors import SubmissionError
 from dispatcher.expansion import Person, Plan
-from dispatcher.interfaces import Ledger
+from dispatcher.interfaces import Clock, Ledger
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.names import check_name
 from dispatcher.preflight import Preflight
@@ -34,9 +34,11 @@ class Campaigns:
         accept: Callable[[Mapping[str, Any]], Accepted],
         submit: Callable[[Mapping[str, Any]], Receipt],
         begun: Callable[[], object],
+        clock: Clock,
     ) -> None:
         self._ledger, self._store = ledger, ledger.campaigns
         self._publish, self._accept, self._submit, self._begun = publish, accept, submit, begun
+        self._clock = clock
 
     # -- making
 
@@ -57,6 +59,10 @@ class Campaigns:
         spec.check()
         version = self._ledger.audiences.current(spec.audience)
         _, template = self._publish(spec.template)
+        if template.sensitive:
+            raise SubmissionError(
+                "template", f"{spec.template} takes data that is x-sensitive, which an audience is not"
+            )
         Plan(spec, template, version.columns, 0.0)
         self._accept(shared_document(spec))
         if spec.owner is not None:
@@ -83,7 +89,8 @@ class Campaigns:
         version = self._ledger.audiences.current(seen.spec.audience)
         digest, template = self._publish(seen.spec.template)
         self._accept(shared_document(seen.spec))
-        flight = Preflight(Plan(seen.spec, template, version.columns, 0.0), without_invalid)
+        plan = Plan(seen.spec, template, version.columns, 0.0)
+        flight = Preflight(plan, self._clock.time(), without_invalid)
         for people in self._people(flight.plan, version.id, progress):
             held = self._ledger.suppressions.held([person.address for person in people], seen.spec.list)
             flight.look(people, held)

@@ -110,7 +110,7 @@ class Dispatcher:
         throttle = Throttle(limiter, self.clock)
         self.campaigns = Campaigns(
             ledger, publish=self._publish, accept=self._accept_later, submit=self.submit,
-            begun=queue.expand,
+            begun=queue.expand, clock=self.clock,
         )  # fmt: skip
         self.schedules = Schedules(
             ledger, campaigns=self.campaigns, accept=self._accept_now,

@@ -53,6 +53,7 @@ class Preflight:
     first and the longest are kept."""
 
     plan: Plan
+    now: float
     without_invalid: bool = False  # those whose data does not fit are set aside instead of stopping it
     recipients: int = 0
     suppressed: int = 0
@@ -108,6 +109,11 @@ class Preflight:
             yield Finding(level, "data", f"{fault}, for {those}")
         if self._nowhere.count:
             yield Finding("fail", "zone", f"no time zone: {self._nowhere}; name one for them with --zone")
+        last = self.plan.spec.latest()
+        if last is not None and last < self.now:
+            yield Finding(
+                "warn", "start", f"{self.plan.spec.start} is over for everybody: it goes as soon as it is started"
+            )
         for tag, those in self._unspoken.items():
             yield Finding("warn", "locale", f"the template does not speak {tag}: {those} get another")
 

@@ -84,6 +84,11 @@ class Template:
         """Check data against the schema. Raises MissingData, its field a path below ``field``; no value is quoted."""
         self._schema.check(data, field)
 
+    @property
+    def sensitive(self) -> bool:
+        """Whether the schema marks anything ``x-sensitive``."""
+        return self._schema.sensitive
+
     def split(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Part data into what may be kept, and what the schema marks ``x-sensitive`` (None: nothing); see ``merge``."""
         return self._schema.split(data)

@@ -37,7 +37,7 @@ class DataSchema:
             raise SchemaError(f"is no JSON Schema: {error}") from None
         self._holds = rules({"type": "object", **schema}, _SURE).get(dict)
         marks = sum(1 for _ in _marks(schema))
-        self._has_secrets = marks > 0
+        self.sensitive = marks > 0
         if marks != sum(1 for _ in _reached(schema)):
             raise SchemaError(f"{_SENSITIVE} is understood only under properties and items, nowhere else")
 
@@ -55,7 +55,7 @@ class DataSchema:
 
     def split(self, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Part the data into what may be kept and what is sensitive (None: nothing is), nested alike."""
-        if not self._has_secrets:
+        if not self.sensitive:
             return dict(data), None
         public, secrets = _split(dict(data), self._schema)
         return public, secrets or None

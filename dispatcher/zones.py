@@ -5,6 +5,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 EARLIEST = timedelta(hours=14)  # how far the easternmost clock (Pacific/Kiritimati) is ahead of UTC
+LATEST = timedelta(hours=12)  # and the westernmost one (Etc/GMT+12) behind it
 
 
 @lru_cache(maxsize=1024)

@@ -46,6 +46,12 @@ class Brakes:
         pause = Pause(storable(kind), storable(name), None, storable(reason), self.now(), actor)
         self._rows[pause.kind, pause.name] = PauseRow(pause, None)
 
+    def lift(self, kind: str, name: str, actor: str) -> None:
+        """End such a pause, if there is one."""
+        row, now = self._rows.get((storable(kind), storable(name))), self.now()
+        if row is not None and holds(row.pause, now):
+            row.pause = replace(row.pause, until=now, actor=actor)
+
     def probe(self, relay: str, seconds: float) -> bool:
         """See interfaces.Ledger.probe."""
         row, now = self._rows.get(("relay", storable(relay))), self.now()

@@ -155,6 +155,7 @@ class MemoryCampaigns:
             state = found.state if found.state is CampaignState.CANCELLED else CampaignState.FINISHED
             by_state = {state.value: number for state, number in sums.states.items()}
             now = self._now()
+            self._brakes.lift("submission", found.submission or "", found.actor)  # a cancelled one was paused
             self._keep(replace(found, state=state, sums=by_state, finished_at=now, changed_at=now))
             return True
 

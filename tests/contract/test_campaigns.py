@@ -288,6 +288,7 @@ def test_a_cancelled_one_is_neither_expanded_nor_resumed(kept: Kept) -> None:
     kept.ledger.change(Selector(ids=(now(kept).submission or "",)), State.CANCELLED, ANNA)
     assert kept.ledger.campaigns.finish(now(kept))
     assert (now(kept).state, now(kept).sums) == (CampaignState.CANCELLED, {"cancelled": 1})
+    assert kept.ledger.pauses() == []
 
 
 # -- the end

@@ -16,7 +16,7 @@ from dispatcher.reply import Phase, Reply
 from dispatcher.suppression import Reason, Suppression
 from dispatcher.testing import MemoryTransport
 from dispatcher.zones import moment
-from tests.campaigns import FILES, SPEC, Show
+from tests.campaigns import FILES, META, SPEC, Show
 from tests.stage import ANNA
 
 P2, P3 = "P2@example.com", "P3@example.com"
@@ -51,6 +51,13 @@ def test_a_setting_that_is_wrong_is_named(changes: dict[str, Any], said: str) ->
         show.draft(replace(SPEC, **changes))
     assert str(caught.value).startswith(said)
     assert show.dispatcher.campaigns.listed() == []
+
+
+def test_a_template_with_sensitive_data_is_not_for_campaigns() -> None:
+    show = Show()
+    show.files = {**FILES, "meta.toml": META + '[schema.properties.link]\nx-sensitive = true\ntype = "string"\n'}
+    with pytest.raises(SubmissionError, match="template: newsletter takes data that is x-sensitive"):
+        show.draft()
 
 
 @pytest.mark.parametrize("name", ["", " x", "a/b", "x" * 101, "a\nb"])

@@ -117,6 +117,12 @@ def test_with_a_zone_for_the_others_it_may_go() -> None:
     assert show.findings(replace(SPEC, hours="09:00-18:00", zone="Europe/Rome"))[0][0] == "ok"
 
 
+def test_a_start_that_is_over_is_warned_of() -> None:
+    show = Show({"name": "Ann"})
+    found = show.findings(replace(SPEC, start="2026-01-01T09:00", zone="UTC"))
+    assert found[0] == ("warn", "start", "2026-01-01T09:00 is over for everybody: it goes as soon as it is started")
+
+
 def test_memory_stays_flat_however_many_shapes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dispatcher.preflight.MAX_SHAPES", 2)
     people = [{"name": "A"}, {"name": "B", "city": "x"}, {"name": "C", "age": 3}, {"name": "D", "age": 4}]

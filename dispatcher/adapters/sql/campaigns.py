@@ -177,6 +177,8 @@ class SqlCampaigns:
                 return False
             state = found.state if found.state is CampaignState.CANCELLED else CampaignState.FINISHED
             by_state = {state.value: count for state, count in sums.states.items()}
+            if found.submission:  # a cancelled one was paused
+                pausing.lift(tx, "submission", found.submission, found.actor)
             tx.execute(_row(found.id).values(state=state.value, sums=by_state, finished_at=tx.now, changed_at=tx.now))
             return True
 
