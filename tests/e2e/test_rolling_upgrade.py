@@ -51,8 +51,8 @@ _CHANGES = {  # by file: what stands there now, and what the next release has in
         '    Column("blobs_noted"': '    Column("release", Text),\n    Column("blobs_noted"',
     },
     "accepting.py": {
-        '"blobs_noted"),': '"blobs_noted", "release"),',
-        "        True,\n    )": '        True,\n        "next",\n    )',
+        '"blobs_noted", "list"),': '"blobs_noted", "list", "release"),',
+        "        accepted.list,\n    )": '        accepted.list,\n        "next",\n    )',
     },
 }
 # Submits ten mails at a time, numbered from its first argument on, until it is asked to stop; says what came of it.
