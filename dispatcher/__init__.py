@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dispatcher.mail import Receipt as Receipt
     from dispatcher.mail import Recipient as Recipient
     from dispatcher.mail import Submission as Submission
+    from dispatcher.schedule import ScheduleSpec as ScheduleSpec
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "DispatcherError": "errors",
     "Receipt": "mail",
     "Recipient": "mail",
+    "ScheduleSpec": "schedule",
     "Submission": "mail",
     "SubmissionError": "errors",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "DispatcherError",
     "Receipt",
     "Recipient",
+    "ScheduleSpec",
     "Submission",
     "SubmissionError",
 ]

@@ -1,5 +1,6 @@
-"""Moves campaigns on, a piece at a time: begins those whose time has come, makes messages of their audiences, ends what
-is over, and tells the owner. Whatever is killed in between, the next one goes on where it stands."""
+"""Moves schedules and campaigns on, a piece at a time: fires what is due, begins campaigns whose time has come, makes
+messages of their audiences, ends what is over, and tells the owner. Whatever is killed in between, the next one goes on
+where it stands."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,8 @@ _OURSELVES = Actor("dispatcher", "campaigns", "its campaign was cancelled")
 
 
 class Advance:
-    """``version`` answers a template by its digest, ``report`` the submission that tells an owner."""
+    """``fire`` fires what schedules have due, ``version`` answers a template by its digest, ``report`` the submission
+    that tells an owner."""
 
     def __init__(
         self,
@@ -26,20 +28,29 @@ class Advance:
         clock: Clock,
         sink: EventSink,
         *,
+        fire: Callable[[Callable[[], bool]], bool],
         version: Callable[[str], Template],
         report: Callable[[Campaign], Mapping[str, Any] | None],
         submit: Callable[[Mapping[str, Any]], object],
     ) -> None:
         self._ledger, self._store, self._clock, self._sink = ledger, ledger.campaigns, clock, sink
-        self._version, self._report, self._submit = version, report, submit
+        self._fire, self._version, self._report, self._submit = fire, version, report, submit
 
     def run(self, seconds: float, stopping: Callable[[], bool]) -> bool:
-        """For so long at most; whether there are rows left to be made messages of."""
+        """For so long at most; whether there is more to do at once."""
         until = self._clock.monotonic() + seconds
 
         def over() -> bool:
             return stopping() or self._clock.monotonic() >= until
 
+        try:
+            due = self._fire(over)
+        finally:  # whatever it met, campaigns go on
+            more = self._move(over)
+        return due or more
+
+    def _move(self, over: Callable[[], bool]) -> bool:
+        """Whether there are rows left to be made messages of."""
         self._store.begin_due()
         for campaign in reversed(self._store.listed(CampaignState.RUNNING, CampaignState.CANCELLED)):
             if campaign.state is CampaignState.CANCELLED:

@@ -45,15 +45,17 @@ class Campaigns:
     def create(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """A draft. Raises SubmissionError naming the field, NotFound for an audience that is not there."""
         check_name(name)
-        self._check(spec)
+        self.check_spec(spec)
         return self._store.create(name, spec, actor)
 
     def revise(self, name: str, spec: CampaignSpec, actor: Actor) -> Campaign:
         """Change one that was not started; it is a draft again."""
-        self._check(spec)
+        self.check_spec(spec)
         return self._store.revise(name, spec, actor)
 
-    def _check(self, spec: CampaignSpec) -> None:
+    def check_spec(self, spec: CampaignSpec) -> None:
+        """Refuse what can be seen to be wrong without looking at everybody. Raises SubmissionError naming the field,
+        NotFound for an audience that is not there."""
         spec.check()
         version = self._ledger.audiences.current(spec.audience)
         _, template = self._publish(spec.template)

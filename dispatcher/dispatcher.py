@@ -33,6 +33,7 @@ from dispatcher.pacing import Pacing
 from dispatcher.policy import UPKEEP_SECONDS, Policy
 from dispatcher.render import Template, compiled
 from dispatcher.replay import Replay
+from dispatcher.schedules import Schedules
 from dispatcher.settler import Settler
 from dispatcher.sweeper import Sweeper
 from dispatcher.template import TemplateVersion
@@ -41,7 +42,7 @@ from dispatcher.upkeep import Removed, Upkeep
 from dispatcher.worker import Worker
 
 CHUNK = 500  # submissions in one transaction of submit_many
-EXPAND_SECONDS = 2.0  # after which campaigns that nobody moves on are taken up again
+EXPAND_SECONDS = 2.0  # after which schedules and campaigns that nobody moves on are taken up again
 _PUBLISHED_SECONDS = 1.0
 
 
@@ -111,8 +112,19 @@ class Dispatcher:
             ledger, publish=self._publish, accept=self._accept_later, submit=self.submit,
             begun=queue.expand, clock=self.clock,
         )  # fmt: skip
+        self.schedules = Schedules(
+            ledger, campaigns=self.campaigns, accept=self._accept_now,
+            submit=lambda document, producer, key: self.submit(document, producer=producer, key=key),
+            begun=queue.expand, clock=self.clock, sink=sink, seconds=self.policy.batch_seconds,
+        )  # fmt: skip
         self._advance = Advance(
-            ledger, self.clock, sink, version=self._version, report=CampaignReport(ledger).document, submit=self.submit
+            ledger,
+            self.clock,
+            sink,
+            fire=self.schedules.fire,
+            version=self._version,
+            report=CampaignReport(ledger).document,
+            submit=self.submit,
         )
         self._worker = Worker(
             ledger=ledger,
@@ -250,6 +262,10 @@ class Dispatcher:
         """Check what the recipients of a campaign share."""
         return intake.accept(document, self._context(), later=True)
 
+    def _accept_now(self, document: Mapping[str, Any]) -> Accepted:
+        """Check a submission that is to be accepted another time."""
+        return intake.accept(document, self._context())
+
     def _check_times(self, accepted: Accepted, now: float) -> None:
         try:
             intake.check_times(accepted, now)
@@ -329,8 +345,8 @@ class Dispatcher:
         return self._sweeper.sweep()
 
     def advance(self, seconds: float, *, again: bool = False, stopping: Callable[[], bool] = lambda: False) -> bool:
-        """Move campaigns on, for so long at most, unless somebody did just now; ``again``: this goes on where one ended
-        that had more to do. Whether there is more."""
+        """Fire what schedules have due and move campaigns on, for so long at most, unless somebody did just now;
+        ``again``: this goes on where one ended that had more to do. Whether there is more."""
         if not self.ledger.tick("expand", 0.0 if again else EXPAND_SECONDS):
             return False
         return self._advance.run(seconds, stopping)

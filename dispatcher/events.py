@@ -98,6 +98,15 @@ class CampaignEnded:
     fault: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class OccurrenceFailed:
+    """An occurrence of a schedule, at this moment (seconds since the epoch), cannot be done."""
+
+    schedule: str
+    at: float
+    reason: str
+
+
 Event = (
     DeliveryTried
     | BatchEnded
@@ -109,6 +118,7 @@ Event = (
     | ReplayFailed
     | StuckEnded
     | CampaignEnded
+    | OccurrenceFailed
 )
 
 

@@ -13,27 +13,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from dispatcher.duration import seconds
 from dispatcher.rate import Rate
 from dispatcher.relay import Relay
 
 PREFIX = "DISPATCHER_"
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 MARGIN_SECONDS = 1.0  # what settling a last outcome may take
 MIN_KEY = 16  # characters of a key that signs
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 _PAGES_URL = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
 _MAX_URL = 200  # characters: a link in a header must fit into one line
-
-
-def seconds(value: Any) -> Any:
-    """Read ``90``, ``"90s"``, ``"5m"``, ``"1h"``, ``"3d"`` as seconds; ValueError for anything else."""
-    if isinstance(value, str):
-        if not (found := _DURATION.fullmatch(value.strip())):
-            msg = f"{value!r} is no duration: write 90s, 5m, 1h or 3d"
-            raise ValueError(msg)
-        return float(found[1]) * _UNITS[found[2] or "s"]
-    return value
 
 
 def listed(value: Any) -> Any:

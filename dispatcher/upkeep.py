@@ -17,14 +17,16 @@ _LONGEST_REST = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What one run removed; ``listed``: rows of audiences that were dropped, or whose import was given up; ``more``: it
-    ended before there was nothing left to remove, and another should follow."""
+    """What one run removed; ``listed``: rows of audiences that were dropped, or whose import was given up;
+    ``occurrences``: of schedules; ``more``: it ended before there was nothing left to remove, and another should
+    follow."""
 
     submissions: int
     deliveries: int
     attachments: int
     more: bool = False
     listed: int = 0
+    occurrences: int = 0
 
 
 class Upkeep:
@@ -38,23 +40,28 @@ class Upkeep:
         attachments too. Raises LedgerUnavailable."""
         until = self._clock.monotonic() + seconds
         submissions, deliveries, more_rows = self._retire(until - seconds / 2, stopping)
-        listed, more_lists = self._forget(until - seconds / 4, stopping)
+        lists, occurrences = self._ledger.audiences.forget, self._ledger.schedules.forget
+        listed, more_lists = self._forget(lists, UNREADY_SECONDS, until - seconds / 4, stopping)
+        ended, more_ended = self._forget(occurrences, self._retention.default, until - seconds / 8, stopping)
         attachments, more_files = self._clear(until, stopping)
         # What ended early and found nothing to remove would find nothing at once again: the next one begins elsewhere.
-        more = (more_rows or more_files or more_lists) and listed + submissions + deliveries + attachments > 0
-        return Removed(submissions, deliveries, attachments, more, listed)
+        removed = listed + ended + submissions + deliveries + attachments
+        more = (more_rows or more_files or more_lists or more_ended) and removed > 0
+        return Removed(submissions, deliveries, attachments, more, listed, ended)
 
-    def _forget(self, until: float, stopping: Callable[[], bool]) -> tuple[int, bool]:
-        """Remove audiences that are nobody's, a step at a time; how many rows, and whether there may be more."""
-        listed = 0
+    def _forget(
+        self, forget: Callable[[float, int], int], seconds: float, until: float, stopping: Callable[[], bool]
+    ) -> tuple[int, bool]:
+        """Remove what is older than ``seconds``, a step at a time; how many rows, and whether there may be more."""
+        gone = 0
         while not stopping() and self._clock.monotonic() < until:
             began = self._clock.monotonic()
-            step = self._ledger.audiences.forget(UNREADY_SECONDS, STEP)
+            step = forget(seconds, STEP)
             if not step:
-                return listed, False
-            listed += step
+                return gone, False
+            gone += step
             self._rest(began)
-        return listed, True
+        return gone, True
 
     def _rest(self, began: float) -> None:
         """As long as it took, so that all others get their turn: SQLite keeps no queue of those who want to write."""

@@ -49,11 +49,11 @@ def sweep() -> int:
 
 @app.task(name=EXPAND)
 def expand(again: bool = False) -> None:
-    """Move campaigns on: a piece, then again behind what else waits in the queue."""
+    """Move schedules and campaigns on: a piece, then again behind what else waits in the queue."""
     try:
         more = current().advance(EXPAND_SLICE_SECONDS, again=again, stopping=stopping)
     except ConfigurationError as error:
-        _log.error("cannot move campaigns on", reason=str(error))
+        _log.error("cannot move schedules and campaigns on", reason=str(error))
         return
     if more and not stopping():
         expand.apply_async(kwargs={"again": True}, queue=CONTROL, expires=EXPAND_SECONDS)

@@ -14,6 +14,7 @@ from dispatcher.events import (
     DeliveryTried,
     Event,
     LedgerAway,
+    OccurrenceFailed,
     RelayPaused,
     RelayResumed,
     Replayed,
@@ -21,6 +22,7 @@ from dispatcher.events import (
     SettingsKept,
     StuckEnded,
 )
+from dispatcher.fields import iso
 
 _LOGGER = logging.getLogger("dispatcher")
 _TOGETHER_SECONDS = 0.05
@@ -128,6 +130,8 @@ class LogSink:
             self._log.error("a journal could not be replayed", owner=event.owner, reason=event.reason)
         elif isinstance(event, StuckEnded):
             self._log.error("a worker outlived its lease and was killed", pid=event.pid)
+        elif isinstance(event, OccurrenceFailed):
+            self._log.error("a schedule could not fire", schedule=event.schedule, at=iso(event.at), reason=event.reason)
 
     def _tried(self, event: DeliveryTried) -> None:
         """There is one for every mail, so it is written as the loggers would write it, without their price (80 us)."""

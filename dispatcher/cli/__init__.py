@@ -20,6 +20,7 @@ from dispatcher.cli import (
     pause,
     rejects,
     relays,
+    schedules,
     send,
     sink,
     status,
@@ -59,6 +60,7 @@ app.command("resume", epilog="Example: dispatcher resume bulk")(pause.resume)
 app.command("acts", epilog="Example: dispatcher acts --since 2d")(acts.acts)
 app.add_typer(messages.app, name="messages")
 app.add_typer(campaigns.app, name="campaigns")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(templates.app, name="templates")

@@ -290,6 +290,7 @@ def report(
     name: Name,
     state: Annotated[list[State] | None, typer.Option("--state", help="In this state; as often as needed.")] = None,
     output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="A file; stdout by default.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a line of CSV for each recipient: the row, the address, what became of it, and the relay's reply."""
     from dispatcher.campaign_report import COLUMNS, CampaignReport  # noqa: PLC0415 - --help needs none of it
@@ -297,6 +298,9 @@ def report(
     with opened() as dispatcher:
         found = dispatcher.campaigns.get(name)
         lines = CampaignReport(dispatcher.ledger).lines(found, tuple(state or ()))
+        if as_json:
+            document([dict(zip(COLUMNS, each, strict=True)) for each in lines])
+            return
         try:
             file = sys.stdout if output is None else output.open("w", encoding="utf-8-sig", newline="")
         except OSError as error:

@@ -17,6 +17,7 @@ import typer
 
 from dispatcher.cli.output import note
 from dispatcher.delivery import Actor
+from dispatcher.duration import seconds
 from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ def settings_of_user() -> "Settings":
 
 def duration_of(text: str) -> float:
     """Seconds of ``90s``, ``2h``, ``3d``. Raises ValueError."""
-    from dispatcher.settings import seconds  # noqa: PLC0415 - as above
-
     return float(seconds(text))
 
 

@@ -36,6 +36,7 @@ from dispatcher.memory.campaigns import MemoryCampaigns
 from dispatcher.memory.proving import account, sums
 from dispatcher.memory.retiring import retire
 from dispatcher.memory.rows import DeliveryRow, SubmissionRow, views
+from dispatcher.memory.schedules import MemorySchedules
 from dispatcher.memory.store import KeyRow, Store, key_of, wipe
 from dispatcher.memory.suppressions import MemorySuppressions
 from dispatcher.records import (
@@ -83,6 +84,7 @@ class MemoryLedger:
         self.campaigns = MemoryCampaigns(
             self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held, self.audiences.by_id
         )
+        self.schedules = MemorySchedules(self._lock, self._now, self._act)
 
     # -- accepting
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispatcher.duration import seconds
 from dispatcher.errors import ConfigurationError
 from dispatcher.reply import Phase
 from dispatcher.servers.rule import Rule
@@ -146,8 +147,6 @@ def _phase(value: Any) -> Phase:
 
 
 def _duration(value: Any) -> float:
-    from dispatcher.settings import seconds  # noqa: PLC0415 - pydantic takes its time, and most sinks have no script
-
     return _number(seconds(value))
 
 

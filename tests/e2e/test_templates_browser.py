@@ -47,6 +47,14 @@ HOSTILE: dict[str, dict[str, Any]] = {
             "figures": [{"label": LONG, "value": 12345678901, "change": -9.99}],
         }
     },
+    "newsletter": {
+        "title": LONG, "intro": LONG, "first_name": LONG, "url": "https://e.example", "unsubscribe_url": "https://e.example",
+        "sections": [{"heading": LONG, "text": LONG, "url": "https://e.example", "label": LONG}],
+    },
+    "campaign_report": {
+        "campaign": LONG, "outcome": "finished", "audience": LONG, "rows": 10**12, "filtered": 10**12, "mails": 10**12,
+        "states": [{"state": LONG, "count": 10**12}], "started_at": "2026-11-20", "finished_at": "2026-11-20",
+    },
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The guards: what keeps the promise, one small patch each."""
 
+from tests.guards.again import SCHEDULES
 from tests.guards.campaigns import CAMPAIGNS
 from tests.guards.inside import JOURNAL, LEASE, REPLAY
 from tests.guards.outside import LEDGER, REDIS, RELAY, WORKER
 
-GUARDS = (*JOURNAL, *REPLAY, *LEASE, *LEDGER, *WORKER, *REDIS, *RELAY, *CAMPAIGNS)
+GUARDS = (*JOURNAL, *REPLAY, *LEASE, *LEDGER, *WORKER, *REDIS, *RELAY, *CAMPAIGNS, *SCHEDULES)

@@ -23,7 +23,10 @@ OWN = {"welcome/subject.txt": "own", "welcome/body.txt": "own", "welcome/parts/r
 
 
 def test_the_shipped_templates_are_found_and_complete() -> None:
-    names = ["birthday", "order_confirmation", "password_reset", "report_ready", "shipment_notice", "welcome"]
+    names = [
+        *("birthday", "campaign_report", "newsletter", "order_confirmation", "password_reset", "report_ready"),
+        *("shipment_notice", "welcome"),
+    ]
     folder = TemplateFolder(shipped())
     assert folder.names() == names
     assert all(Template(folder.load(name)).description for name in names)
@@ -114,7 +117,7 @@ def test_a_near_miss_is_pointed_out() -> None:
     with pytest.raises(UnknownTemplate) as caught:
         folder.load("order_confirmaton")
     assert str(caught.value) == "template: no template is called 'order_confirmaton'; did you mean order_confirmation?"
-    with pytest.raises(UnknownTemplate, match="there are birthday, order_confirmation"):
+    with pytest.raises(UnknownTemplate, match="there are birthday, campaign_report, newsletter, order_confirmation"):
         folder.load("zzz")
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from dispatcher.duration import seconds
 from dispatcher.errors import ConfigurationError
-from dispatcher.settings import Settings, seconds
+from dispatcher.settings import Settings
 from dispatcher.sources import load
 
 

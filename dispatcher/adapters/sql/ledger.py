@@ -20,6 +20,7 @@ from dispatcher.adapters.sql.blobs import LedgerBlobs
 from dispatcher.adapters.sql.campaigns import SqlCampaigns
 from dispatcher.adapters.sql.database import Database
 from dispatcher.adapters.sql.retiring import Retiring
+from dispatcher.adapters.sql.schedules import SqlSchedules
 from dispatcher.adapters.sql.suppressions import SqlSuppressions
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
@@ -55,6 +56,7 @@ class SqlLedger:
         self.suppressions = SqlSuppressions(self._database)
         self.campaigns = SqlCampaigns(self._database)
         self.audiences = SqlAudiences(self._database)
+        self.schedules = SqlSchedules(self._database)
 
     def blobs(self) -> LedgerBlobs:
         """Attachments in the same database, over the same connections."""
