@@ -4,7 +4,6 @@ from tests.guards.guard import Guard
 
 _STORE, _CONTRACT = "dispatcher/adapters/sql/campaigns.py", "tests/contract/test_campaigns.py::"
 _KILLED = "tests/faults/test_campaigns.py::test_whoever_is_killed_everybody_of_the_list_is_accounted_for[sqlite+valkey]"
-_PACE = "test_a_rate_of_its_own_is_kept_over_all_workers_and_others_do_not_wait_for_it[sqlite+valkey]"
 
 CAMPAIGNS = (
     Guard(
@@ -36,7 +35,7 @@ CAMPAIGNS = (
         file="dispatcher/pacing.py",
         old='    return Rate.parse(texts, "rate").at_once()\n',
         new='    return Rate.parse(texts, "rate")\n',
-        test=f"tests/faults/test_campaign_brakes.py::{_PACE}",
+        test="tests/unit/test_campaigns.py::test_a_rate_of_a_second_is_used_up_at_once",
         why="a rate of a second lets one mail go for each sweep",
     ),
 )

@@ -256,6 +256,14 @@ def test_what_is_over_the_rate_comes_again_when_there_is_room_and_costs_no_attem
     assert len(show.send()) == 20
 
 
+def test_a_rate_of_a_second_is_used_up_at_once() -> None:
+    show = Show(*({"name": f"N{n}"} for n in range(50)))
+    show.started(replace(SPEC, rate=("20/s",)))
+    show.advance()
+    show.clock.now += 60
+    assert len(show.send()) == 20
+
+
 def test_while_its_rate_is_used_up_it_is_not_even_leased() -> None:
     show = Show(*({"name": f"N{n}"} for n in range(50)), batch_size=10)
     show.started(replace(SPEC, rate=("20/h",)))
