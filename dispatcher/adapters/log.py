@@ -11,6 +11,7 @@ from typing import Any
 
 from dispatcher.delivery import State
 from dispatcher.events import (
+    CampaignEnded,
     DeliveryTried,
     Event,
     LedgerAway,
@@ -128,10 +129,17 @@ class LogSink:
             )
         elif isinstance(event, ReplayFailed):
             self._log.error("a journal could not be replayed", owner=event.owner, reason=event.reason)
+        elif isinstance(event, CampaignEnded):
+            self._campaign_ended(event)
         elif isinstance(event, StuckEnded):
             self._log.error("a worker outlived its lease and was killed", pid=event.pid)
         elif isinstance(event, OccurrenceFailed):
             self._log.error("a schedule could not fire", schedule=event.schedule, at=iso(event.at), reason=event.reason)
+
+    def _campaign_ended(self, event: CampaignEnded) -> None:
+        self._log.info(f"a campaign is {event.state}", campaign=event.name, **event.sums)
+        if event.fault:
+            self._log.error("its owner could not be told", campaign=event.name, reason=event.fault)
 
     def _tried(self, event: DeliveryTried) -> None:
         """There is one for every mail, so it is written as the loggers would write it, without their price (80 us)."""

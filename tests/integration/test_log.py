@@ -12,7 +12,7 @@ SCRIPT = """
 import sys
 from dispatcher.adapters.log import LogSink, configure
 from dispatcher.delivery import Lane, State
-from dispatcher.events import DeliveryTried, LedgerAway, RelayPaused
+from dispatcher.events import CampaignEnded, DeliveryTried, LedgerAway, RelayPaused
 form, addresses = sys.argv[1:]
 configure(form)
 sink = LogSink(form, addresses)
@@ -20,6 +20,7 @@ ids = "abc-1-x", "abc"
 sink(DeliveryTried(*ids, Lane.BULK, "ada@example.com", "main", State.SENT, "250 2.0.0 Ok", "2.0.0", 1.234, 1))
 sink(RelayPaused("main", "relay: refused", 5.0))
 sink(LedgerAway("locked", 7))
+sink(CampaignEnded("spring", "finished", {"sent": 3, "bounced": 1}, "from: required"))
 import logging
 logging.getLogger("celery.worker").warning("theirs")
 """
@@ -45,12 +46,14 @@ def logged(form: str, addresses: str) -> list[str]:
 
 
 def test_an_attempt_is_one_line_with_its_ids() -> None:
-    attempt, paused, away, theirs = logged("text", "full")
+    attempt, paused, away, ended, untold, theirs = logged("text", "full")
     assert (
         "abc-1-x: to=<ada@example.com> relay=main lane=bulk attempt=1 delay=1.23 dsn=2.0.0 status=sent (250 2.0.0 Ok)"
     ) in attempt
     assert "relay paused relay=main seconds=5 reason=relay: refused" in paused
     assert "ledger away, outcomes wait reason=locked waiting=7" in away
+    assert "a campaign is finished campaign=spring sent=3 bounced=1" in ended
+    assert "its owner could not be told campaign=spring reason=from: required" in untold
     assert "celery.worker: theirs" in theirs
 
 
