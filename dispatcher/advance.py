@@ -2,19 +2,19 @@
 messages of their audiences, ends what is over, and tells the owner. Whatever is killed in between, the next one goes on
 where it stands."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dispatcher.campaign import Campaign, CampaignState
 from dispatcher.delivery import WAITING, Actor, Selector, State
-from dispatcher.errors import SubmissionError
+from dispatcher.errors import AudienceError, NotFound, SubmissionError, TemplateError
 from dispatcher.events import CampaignEnded
 from dispatcher.expansion import Plan
 from dispatcher.interfaces import Clock, EventSink, Ledger
 from dispatcher.render import Template
 
 CHUNK = 1000  # rows of an audience in one transaction
-_CANCELLED_AT_ONCE = 10_000
+_CANCELLED_AT_ONCE = 2_000
 _OURSELVES = Actor("dispatcher", "campaigns", "its campaign was cancelled")
 
 
@@ -52,21 +52,27 @@ class Advance:
     def _move(self, over: Callable[[], bool]) -> bool:
         """Whether there are rows left to be made messages of."""
         self._store.begin_due()
-        for campaign in reversed(self._store.listed(CampaignState.RUNNING, CampaignState.CANCELLED)):
-            if campaign.state is CampaignState.CANCELLED:
+        moving = self._store.moving()
+        for campaign in moving:
+            if over():
+                break
+            if campaign.finished_at is not None:
+                self._tell_owner(campaign)
+            elif campaign.state is CampaignState.CANCELLED:
                 self._end_cancelled(campaign)
             elif campaign.complete:
                 self._finish(campaign)
-        self._tell_owners()
-        return self._expand_all(over)
+        return self._expand_all(
+            [row for row in moving if row.state is CampaignState.RUNNING and not row.complete], over
+        )
 
-    def _expand_all(self, over: Callable[[], bool]) -> bool:
+    def _expand_all(self, waiting: Sequence[Campaign], over: Callable[[], bool]) -> bool:
         """In turns, so that a small one does not wait behind a large one; whether there is more."""
-        waiting = [row for row in reversed(self._store.listed(CampaignState.RUNNING)) if not row.complete]
-        plans = {campaign.id: self._plan(campaign) for campaign in waiting}
-        while waiting and not over():
-            waiting = [campaign for campaign in waiting if self._expand(plans[campaign.id], campaign.name)]
-        return bool(waiting)
+        plans = {campaign.name: plan for campaign in waiting if (plan := self._plan(campaign)) is not None}
+        names = list(plans)
+        while names and not over():
+            names = [name for name in names if self._expand(plans[name], name)]
+        return bool(names)
 
     def _expand(self, plan: Plan, name: str) -> bool:
         """Make messages of the next rows; whether there are more of this one."""
@@ -80,34 +86,38 @@ class Advance:
         self._store.expand(campaign, last, made, filtered=len(rows) - len(made), complete=complete)
         return not complete
 
-    def _plan(self, campaign: Campaign) -> Plan:
-        template = self._version((campaign.checked or {})["template"])
-        columns = self._ledger.audiences.by_id(campaign.version or 0).columns
-        return Plan(campaign.spec, template, columns, campaign.started_at or self._clock.time())
-
-    def _finish(self, campaign: Campaign) -> None:
-        if not self._store.live(campaign):
-            self._store.finish(campaign)
+    def _plan(self, campaign: Campaign) -> Plan | None:
+        """None: it cannot be gone by here, and is paused with the reason, so that the others go on."""
+        try:
+            template = self._version((campaign.checked or {})["template"])
+            columns = self._ledger.audiences.by_id(campaign.version or 0).columns
+            plan = Plan(campaign.spec, template, columns, campaign.started_at or self._clock.time())
+            plan.due_at(campaign.spec.zone, 0)
+        except (SubmissionError, AudienceError, TemplateError, NotFound, ValueError) as error:
+            self._store.act(campaign.name, "pause", Actor("dispatcher", "campaigns", str(error)))
+            return None
+        return plan
 
     def _end_cancelled(self, campaign: Campaign) -> None:
         """Whoever cancelled it may have been stopped before all of its mails were."""
-        if campaign.sums is not None or campaign.submission is None:
-            return
-        some = Selector(ids=(campaign.submission,), states=tuple(WAITING), limit=_CANCELLED_AT_ONCE)
-        if self._store.live(campaign):
+        some = Selector(ids=(campaign.submission or "",), states=tuple(WAITING), limit=_CANCELLED_AT_ONCE)
+        if not self._finish(campaign):
             self._ledger.change(some, State.CANCELLED, _OURSELVES)
-        else:
-            self._store.finish(campaign)
 
-    def _tell_owners(self) -> None:
-        for campaign in self._store.listed(CampaignState.FINISHED, CampaignState.CANCELLED):
-            if campaign.finished_at is None or campaign.reported_at is not None:
-                continue
-            fault = ""
-            try:
-                if document := self._report(campaign):
-                    self._submit(document)
-            except SubmissionError as error:  # told below; another try would meet the same
-                fault = str(error)
-            self._store.reported(campaign)
-            self._sink(CampaignEnded(campaign.name, campaign.state.value, dict(campaign.sums or {}), fault))
+    def _finish(self, campaign: Campaign) -> bool:
+        """Whether no mail of it is live."""
+        if self._store.live(campaign):
+            return False
+        if self._store.finish(campaign):
+            self._tell_owner(self._store.get(campaign.name))
+        return True
+
+    def _tell_owner(self, campaign: Campaign) -> None:
+        fault = ""
+        try:
+            if document := self._report(campaign):
+                self._submit(document)
+        except SubmissionError as error:  # told below; another try would meet the same
+            fault = str(error)
+        self._store.reported(campaign)
+        self._sink(CampaignEnded(campaign.name, campaign.state.value, dict(campaign.sums or {}), fault))

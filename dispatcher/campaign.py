@@ -14,6 +14,7 @@ from dispatcher.hours import Hours
 from dispatcher.rate import Rate
 from dispatcher.zones import EARLIEST, LATEST, moment, zone
 
+_YEARS = 1970, 2999
 _TEXTS = "where", "reply_to", "rate", "tags"
 _OBJECTS = "data", "headers"
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -94,11 +95,17 @@ class CampaignSpec:
         made.check()
         return made
 
+    @classmethod
+    def kept(cls, document: Mapping[str, Any]) -> "CampaignSpec":
+        """Read what was checked when it was kept, perhaps by a newer program, whose fields are left out."""
+        known = {f.name.rstrip("_"): f.name for f in fields(cls)}
+        return cls(**{known[name]: value for name, value in document.items() if name in known})
+
     def check(self) -> None:
         """Refuse what can be seen to be wrong without the audience or the template. Raises SubmissionError."""
-        self.moment_of(self.zone or "UTC")
         if self.zone is not None:
             _known(self.zone)
+        self.moment_of(self.zone or "UTC")
         if self.hours is not None:
             Hours.parse(self.hours)
         if self.under is not None and not _IDENTIFIER.fullmatch(self.under):
@@ -159,11 +166,14 @@ def _check_kind(name: str, value: Any) -> None:
 
 def _iso(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         raise SubmissionError(
             "start", f"{text[:60]!r} is no ISO 8601 time: 2026-12-01T09:00, or 2026-12-01T09:00+08:00 for one moment"
         ) from None
+    if not _YEARS[0] <= found.year <= _YEARS[1]:
+        raise SubmissionError("start", f"{text!r} is out of range: {_YEARS[0]} to {_YEARS[1]}")
+    return found
 
 
 def _known(name: str) -> None:

@@ -151,7 +151,7 @@ class Campaigns:
             if value := getattr(found.spec, setting):
                 shared[setting] = list(value) if setting == "rate" else value
         accepted = replace(accepted, shared=shared, template=checked.get("template", accepted.template))
-        started = self._store.start(name, accepted, found.spec.earliest(), actor)
+        started = self._store.start(found, accepted, found.spec.earliest(), actor)
         self._begun()
         return started
 
@@ -177,7 +177,10 @@ class Campaigns:
         if not self._ledger.count(which):
             return 0
         self._store.act(name, "retry", actor)
-        return self._ledger.change(which, State.QUEUED, actor, progress)
+        changed = self._ledger.change(which, State.QUEUED, actor, progress)
+        if changed and self._store.get(name).state is CampaignState.FINISHED:  # before any of them was queued
+            self._store.act(name, "retry", actor)
+        return changed
 
     # -- knowing
 

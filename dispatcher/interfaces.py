@@ -266,8 +266,9 @@ class Campaigns(Protocol):
         checked when ``found["ok"]``, else a draft."""
         ...
 
-    def start(self, name: str, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
-        """From checked to running, or scheduled: with a submission, to which the messages are added later. An act."""
+    def start(self, seen: Campaign, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
+        """From checked, as it was ``seen``, to running, or scheduled: with a submission, to which messages are added
+        later. An act."""
         ...
 
     def begin_due(self) -> int:
@@ -291,8 +292,12 @@ class Campaigns(Protocol):
         """Whether there is a campaign that is to be moved on."""
         ...
 
+    def moving(self) -> list[Campaign]:
+        """Those that are, oldest first: running, due, cancelled and not ended, or over and not reported."""
+        ...
+
     def live(self, campaign: Campaign) -> bool:
-        """Whether any of its mails waits or is with a worker; those held in doubt do not count."""
+        """Whether any of its mails waits, is with a worker, or is held in doubt."""
         ...
 
     def finish(self, campaign: Campaign) -> bool:

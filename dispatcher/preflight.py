@@ -1,5 +1,6 @@
 """The check before a campaign starts: everybody is looked at, and every kind of them is rendered. Nothing is sent."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ from dispatcher.expansion import Person, Plan
 CLIPPED_BYTES = 102 * 1024  # of HTML: what is longer is cut off by Gmail, with the link at its end
 MAX_SHAPES = 500
 UNSUBSCRIBE = "https://unsubscribe.example/to-be-signed"  # stands for the link of each recipient
-_ADVERTISING = "AD", "广告"  # China's rules for commercial mail want one of these in the subject
+_ADVERTISING = re.compile(r"(?<![A-Za-z])AD(?![A-Za-z])|广告")  # China's rules want one of these in the subject
 _CHINA = frozenset(("cn", "chn", "china", "中国", "中华人民共和国"))
 _COUNTRY = frozenset(("country", "country_code", "国家"))
 _CHINESE_ZONES = frozenset(("Asia/Shanghai", "Asia/Urumqi", "Asia/Chongqing", "Asia/Harbin", "Asia/Kashgar", "PRC"))
@@ -148,8 +149,8 @@ class Preflight:
             return 0, [("fail", "template", str(error))]
         html = mail.html or ""
         faults = list(_faults(html, mail.text))
-        if shape[2] and not any(word in mail.subject for word in _ADVERTISING):
-            faults.append(("fail", "China", f"a subject for China has neither {' nor '.join(_ADVERTISING)}"))
+        if shape[2] and not _ADVERTISING.search(mail.subject):
+            faults.append(("fail", "China", "a subject for China has neither AD nor 广告"))
         return len(html.encode()), faults
 
 

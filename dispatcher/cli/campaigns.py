@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Send one mail to each of an audience, and answer for everybody.", no_args_is_help=True)
 
-_CREATE = "Example: dispatcher campaigns create spring --template newsletter --audience customers --list news"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The campaign's name.")]
 _Many = list[str] | None
 Template = Annotated[str | None, typer.Option("--template", metavar="NAME", help="What is rendered for each of them.")]

@@ -10,7 +10,7 @@ from typing import Any
 
 from dispatcher.brake import Brake, fed
 from dispatcher.campaign import ACTS, Campaign, CampaignSpec, CampaignState, Expanded, Sums
-from dispatcher.delivery import LIVE, WAITING, Actor, Settlement, State
+from dispatcher.delivery import LIVE, Actor, Settlement, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import BRAKE, signature, storable
 from dispatcher.mail import Accepted, AcceptedDelivery, AcceptedMessage
@@ -78,12 +78,17 @@ class MemoryCampaigns:
             now = self._must_be(seen.name, CampaignState.DRAFT, CampaignState.CHECKED)
             if now.spec.document() != seen.spec.document():
                 raise SubmissionError(seen.name, "was changed while it was checked; check it again")
+            if self._version(version).ready_at is None:
+                raise SubmissionError(seen.name, "its audience was dropped while it was checked")
             state = CampaignState.CHECKED if found["ok"] else CampaignState.DRAFT
             return self._change(now, state, actor, version=version, checked=dict(found))
 
-    def start(self, name: str, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
+    def start(self, seen: Campaign, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
         with self._lock:
+            name = seen.name
             found = self._must_be(name, CampaignState.CHECKED)
+            if (found.spec.document(), found.checked) != (seen.spec.document(), seen.checked):
+                raise SubmissionError(name, "was changed while it was started; look at it again")
             submission = self._store.insert(accepted, self._now(), lambda *_: None)
             later = start_at is not None and start_at > self._now()
             state = CampaignState.SCHEDULED if later else CampaignState.RUNNING
@@ -130,6 +135,9 @@ class MemoryCampaigns:
         with self._lock:
             sources, state = ACTS[verb]
             found = self._must_be(name, *sources)
+            kept = self._store.submissions.get(found.submission or "")
+            if verb == "retry" and (kept is None or kept.count != found.expanded):
+                raise SubmissionError(name, "its retention is over, and its mails are being removed; nothing was done")
             if verb == "resume" and found.started_at is None:
                 state = CampaignState.SCHEDULED
             if found.submission and verb in ("pause", "cancel"):
@@ -162,22 +170,26 @@ class MemoryCampaigns:
     def live(self, campaign: Campaign) -> bool:
         with self._lock:
             row = self._store.submissions.get(campaign.submission or "")
-            return any(each.state in WAITING or each.state is State.LEASED for each in (row.deliveries if row else ()))
+            return any(each.state in LIVE for each in (row.deliveries if row else ()))
 
     def reported(self, campaign: Campaign) -> None:
         with self._lock:
             self._keep(replace(self._rows[campaign.name], reported_at=self._now()))
 
     def pending(self) -> bool:
+        return bool(self.moving())
+
+    def moving(self) -> list[Campaign]:
         with self._lock:
             now = self._now()
-            return any(
-                row.state is CampaignState.RUNNING
+            return [
+                row
+                for row in self._rows.values()
+                if row.state is CampaignState.RUNNING
                 or (row.state is CampaignState.SCHEDULED and (row.start_at or 0.0) <= now)
                 or (row.state is CampaignState.CANCELLED and row.sums is None and row.submission is not None)
                 or (row.finished_at is not None and row.reported_at is None)
-                for row in self._rows.values()
-            )
+            ]
 
     def sums(self, campaign: Campaign) -> Sums:
         with self._lock:
@@ -216,6 +228,10 @@ class MemoryCampaigns:
                 paused = replace(row, state=CampaignState.PAUSED, reason=reason, changed_at=now, actor=BRAKE)
                 self._keep(paused)
                 self._brakes.hold("submission", row.submission or "", f"campaign {row.name}: {reason}", BRAKE)
+
+    def owns(self, submission: str) -> bool:
+        """Whether it is a campaign's; the caller locks."""
+        return any(row.submission == submission for row in self._rows.values())
 
     def goes_on(self, submission: str) -> bool:
         """Whether messages may still be added to it, so that it is not over its retention; the caller locks."""

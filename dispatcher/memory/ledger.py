@@ -169,10 +169,13 @@ class MemoryLedger:
             for row in sorted(rows, key=lambda row: row.id):
                 if row.message.id not in taken:
                     continue
+                submission = row.message.submission
+                if row.expires_at <= now and not row.attempts and self.campaigns.owns(submission.public_id):
+                    row.expires_at = now + submission.accepted.lifetime  # it begins with the first attempt
                 if row.expires_at <= now:
                     late = AttemptRecord(now, State.EXPIRED, attempted=False, text=LIFETIME_USED_UP)
                     self._all_become([row], State.EXPIRED, late)
-                elif (held := self.suppressions.holding(row.rcpt, row.message.submission.accepted.list)) is not None:
+                elif (held := self.suppressions.holding(row.rcpt, submission.accepted.list)) is not None:
                     row.suppress(held, now)
                     wipe([row.message])
                     more = True

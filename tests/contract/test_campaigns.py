@@ -37,7 +37,7 @@ def started(kept: Kept, people: int = 3, bad: int = 0, start_at: float | None = 
     campaigns = kept.ledger.campaigns
     version = audience(kept, people, bad)
     made = campaigns.check(campaigns.create("spring", SPEC, ANNA), version, CHECKED, ANNA)
-    return campaigns.start(made.name, submission(), start_at, ANNA)
+    return campaigns.start(made, submission(), start_at, ANNA)
 
 
 def submission(**fields: Any) -> Accepted:
@@ -98,7 +98,7 @@ def test_a_check_that_fails_leaves_a_draft_and_says_what_it_found(kept: Kept) ->
     found = campaigns.check(campaigns.create("spring", SPEC, ANNA), version, {"ok": False, "why": "x"}, ANNA)
     assert (found.state, found.checked, found.version) == (CampaignState.DRAFT, {"ok": False, "why": "x"}, version)
     with pytest.raises(SubmissionError, match="is draft"):
-        campaigns.start("spring", submission(), None, ANNA)
+        campaigns.start(found, submission(), None, ANNA)
 
 
 def test_what_was_changed_while_it_was_checked_is_not_checked(kept: Kept) -> None:
@@ -109,6 +109,25 @@ def test_what_was_changed_while_it_was_checked_is_not_checked(kept: Kept) -> Non
         campaigns.check(seen, version, CHECKED, ANNA)
 
 
+def test_what_was_changed_while_it_was_started_is_not_started(kept: Kept) -> None:
+    version, campaigns = audience(kept), kept.ledger.campaigns
+    seen = campaigns.check(campaigns.create("spring", SPEC, ANNA), version, CHECKED, ANNA)
+    campaigns.check(campaigns.revise("spring", replace(SPEC, list="other"), BOB), version, CHECKED, BOB)
+    with pytest.raises(SubmissionError, match="was changed while it was started"):
+        campaigns.start(seen, submission(), None, ANNA)
+    assert kept.ledger.totals().accepted == 0
+    assert now(kept).submission is None
+
+
+def test_an_audience_that_is_dropped_while_it_is_checked_is_missed(kept: Kept) -> None:
+    version, campaigns = audience(kept), kept.ledger.campaigns
+    seen = campaigns.create("spring", SPEC, ANNA)
+    kept.ledger.audiences.drop("people", None, ANNA)
+    with pytest.raises(SubmissionError, match="its audience was dropped while it was checked"):
+        campaigns.check(seen, version, CHECKED, ANNA)
+    assert now(kept).version is None
+
+
 def test_a_change_after_the_check_needs_another_check(kept: Kept) -> None:
     version, campaigns = audience(kept), kept.ledger.campaigns
     campaigns.check(campaigns.create("spring", SPEC, ANNA), version, CHECKED, ANNA)
@@ -117,19 +136,19 @@ def test_a_change_after_the_check_needs_another_check(kept: Kept) -> None:
 
 
 def test_of_two_who_start_it_the_second_is_told_who_was_first(kept: Kept) -> None:
-    started(kept)
+    found = started(kept)
     with pytest.raises(SubmissionError, match="spring: is running, since it was changed by anna@desk-7"):
-        kept.ledger.campaigns.start("spring", submission(), None, BOB)
+        kept.ledger.campaigns.start(found, submission(), None, BOB)
 
 
 def test_of_many_who_start_it_at_once_one_does(kept: Kept) -> None:
     version, campaigns = audience(kept), kept.ledger.campaigns
-    campaigns.check(campaigns.create("spring", SPEC, ANNA), version, CHECKED, ANNA)
+    checked = campaigns.check(campaigns.create("spring", SPEC, ANNA), version, CHECKED, ANNA)
     refused = []
 
     def start() -> None:
         try:
-            campaigns.start("spring", submission(), None, BOB)
+            campaigns.start(checked, submission(), None, BOB)
         except SubmissionError as error:
             refused.append(str(error))
 
@@ -327,6 +346,7 @@ def test_it_is_finished_when_all_rows_were_expanded_and_no_mail_is_live(kept: Ke
 def test_what_is_held_in_doubt_keeps_it_from_being_finished(kept: Kept) -> None:
     expand(kept, started(kept, people=1), 2, complete=True)
     settle(kept.ledger, lease(kept.ledger, Lane.BULK), State.IN_DOUBT)
+    assert kept.ledger.campaigns.live(now(kept))
     assert not kept.ledger.campaigns.finish(now(kept))
 
 
@@ -352,6 +372,31 @@ def test_sums_outlive_the_retention_of_the_mails(kept: Kept) -> None:
         assert (sums.states, sums.faults()) == ({State.SENT: 3}, [])
     assert kept.ledger.totals().accepted == 0
     assert kept.ledger.campaigns.sums(now(kept)).states == {State.SENT: 3}
+
+
+def test_one_whose_retention_has_begun_is_not_tried_again(kept: Kept) -> None:
+    expand(kept, started(kept), 2, 3, 4, complete=True)
+    settle(kept.ledger, lease(kept.ledger, Lane.BULK), State.EXPIRED)
+    assert kept.ledger.campaigns.finish(now(kept))
+    kept.age(2 * DAY)
+    while kept.ledger.totals().accepted == 3:
+        kept.ledger.retire(Retention(DAY), 1)
+    with pytest.raises(SubmissionError, match="its retention is over"):
+        kept.ledger.campaigns.act("spring", "retry", ANNA)
+    assert now(kept).state is CampaignState.FINISHED
+
+
+def test_a_mail_that_was_held_up_for_longer_than_its_lifetime_is_tried(kept: Kept) -> None:
+    expand(kept, started(kept, people=1), 2, complete=True)
+    kept.ledger.campaigns.act("spring", "pause", ANNA)
+    kept.age(3 * DAY)
+    kept.ledger.campaigns.act("spring", "resume", ANNA)
+    (message,) = (taken := lease(kept.ledger, Lane.BULK)).messages
+    assert message.deliveries[0].expires_at == pytest.approx(taken.taken + DAY)
+    settle(kept.ledger, taken, State.DEFERRED, due_in=60.0)
+    kept.age(2 * DAY)  # tried once, it is late like any other
+    assert lease(kept.ledger, Lane.BULK).messages == ()
+    assert set(mails(kept).values()) == {State.EXPIRED}
 
 
 def test_the_mails_of_a_campaign_that_goes_on_are_kept(kept: Kept) -> None:

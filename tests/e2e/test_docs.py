@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dispatcher.adapters.stack import Stack
 from dispatcher.servers.sink import Sink
 from dispatcher.sources import load
 from tests.waiting import wait_for
+from tests.zygote import clean, zygote
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,25 +43,19 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     assert gone == []
 
 
+@cache
+def helped(*names: str) -> subprocess.CompletedProcess[str]:
+    """What a command says of itself."""
+    return zygote().run([*names, "--help"], clean(COLUMNS="200"))
+
+
 @pytest.mark.parametrize(("document", "line"), list(commands()))
 def test_every_command_exists_with_its_options(document: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     names = [word for word in words[:2] if re.fullmatch(r"[a-z-]+", word)]
-    done = subprocess.run(
-        [*Stack.command, *names, "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+    done = helped(*names)
     if done.returncode:  # the second word was an argument
-        done = subprocess.run(
-            [*Stack.command, names[0], "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"COLUMNS": "200"},
-        )
+        done = helped(names[0])
     assert done.returncode == 0, f"{document}: {line}"
     for option in (word.partition("=")[0] for word in words if word.startswith("--")):
         assert option in done.stdout, f"{document}: {line}: no {option}"

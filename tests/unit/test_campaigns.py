@@ -34,6 +34,8 @@ P2, P3 = "P2@example.com", "P3@example.com"
         ({"where": ("age=old",)}, "filter 'age=old': age is a number"),
         ({"start": "tomorrow"}, "start: 'tomorrow' is no ISO 8601 time"),
         ({"zone": "Mars/Phobos"}, "zone: 'Mars/Phobos' is no time zone"),
+        ({"zone": "Mars/Phobos", "start": "2030-01-01T09:00"}, "zone: 'Mars/Phobos' is no time zone"),
+        ({"start": "0001-01-01T09:00"}, "start: '0001-01-01T09:00' is out of range"),
         ({"hours": "9 to 5"}, "hours: '9 to 5' are no hours"),
         ({"rate": ("fast",)}, "rate: 'fast' is no rate"),
         ({"under": "a b"}, "under: 'a b' cannot be the name of a variable"),
@@ -167,7 +169,7 @@ def test_whoever_leaves_while_it_goes_gets_it_no_more() -> None:
 def test_it_goes_on_where_it_was_after_a_piece() -> None:
     show = Show(*({"name": f"N{n}"} for n in range(2500)))
     show.started()
-    asked = iter([False, True])
+    asked = iter([False, False, True])
     assert show.dispatcher.advance(10.0, again=True, stopping=lambda: next(asked, True))
     assert (show.campaign.cursor, show.campaign.expanded, show.campaign.complete) == (1001, 1000, False)
     assert not show.advance()
@@ -182,6 +184,22 @@ def test_nobody_moves_it_on_twice_within_a_moment() -> None:
     assert show.campaign.complete
     show.dispatcher.campaigns.act("spring", "pause", ANNA)
     assert show.ledger.tick("expand", 2.0) is False
+
+
+def test_one_that_cannot_be_gone_by_here_pauses_with_the_reason_and_the_others_go_on() -> None:
+    show = Show({"name": "Ann"})
+    show.started()
+    show.dispatcher.campaigns.create("summer", SPEC, ANNA)
+    show.dispatcher.campaigns.check("summer", ANNA)
+    show.dispatcher.campaigns.start("summer", ANNA)
+    broken = replace(
+        show.campaign, spec=replace(SPEC, zone="Mars/Phobos", hours="mon-fri 09:00-18:00")
+    )  # kept by a machine that knows that one
+    show.ledger.campaigns._rows["spring"] = broken
+    assert not show.advance()
+    assert show.campaign.state is CampaignState.PAUSED
+    assert "'Mars/Phobos' is no time zone" in show.campaign.reason
+    assert show.dispatcher.campaigns.get("summer").complete
 
 
 # -- times
@@ -283,7 +301,7 @@ def test_a_small_one_is_not_expanded_behind_a_large_one(monkeypatch: pytest.Monk
     campaigns.create("small", SPEC, ANNA)
     campaigns.check("small", ANNA)
     campaigns.start("small", ANNA)
-    asked = iter([False, False])
+    asked = iter([False] * 4)  # for each of the two, and for a turn each
     assert show.dispatcher.advance(10.0, again=True, stopping=lambda: next(asked, True))
     assert [campaigns.get(name).expanded for name in ("spring", "small")] == [4, 4]
     assert not show.advance()

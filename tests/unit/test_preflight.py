@@ -80,6 +80,11 @@ def test_a_subject_for_china_says_that_it_is_advertising(person: dict[str, Any])
     assert found[0] == ("fail", "China", "a subject for China has neither AD nor 广告 (rendered for row 3)")
 
 
+def test_a_word_that_only_holds_it_does_not_say_so() -> None:
+    found = Show(IN_CHINA).findings(replace(SPEC, data={"title": "READY FOR SPRING"}))
+    assert found[0][:2] == ("fail", "China")
+
+
 @pytest.mark.parametrize("title", ["(AD) Spring", "广告 Spring"])
 def test_one_that_says_so_may_go(title: str) -> None:
     show = Show(IN_CHINA)

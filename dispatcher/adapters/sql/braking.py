@@ -43,9 +43,8 @@ def loosen(tx: Transaction, number: int) -> None:
 def _brake(tx: Transaction, number: int) -> Brake:
     """As it stands; nobody else feeds it now."""
     new = {"campaign_id": number, "replies": "", "text": "", "streak": 0}
-    if not (rows := tx.rows(_BRAKE, number=number)):
+    while not (rows := tx.rows(_BRAKE, number=number)):  # a resume may take it away in between
         tx.execute(tx.insert(campaign_brakes).values(**new).on_conflict_do_nothing())
-        rows = tx.rows(_BRAKE, number=number)
     return Brake(*rows[0])
 
 

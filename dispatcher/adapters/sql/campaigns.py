@@ -14,6 +14,7 @@ from dispatcher.adapters.sql import accepting, acting, braking, pausing, timelin
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
 from dispatcher.adapters.sql.loading import Values, load
 from dispatcher.adapters.sql.schema import (
+    IN_DOUBT_INDEX,
     IN_DUE_INDEX,
     IN_LEASE_INDEX,
     audience_versions,
@@ -97,14 +98,20 @@ class SqlCampaigns:
             _must_be(now, CampaignState.DRAFT, CampaignState.CHECKED)
             if now.spec.document() != seen.spec.document():
                 raise SubmissionError(seen.name, "was changed while it was checked; check it again")
+            there = audience_versions.c.id == version, audience_versions.c.ready_at.is_not(None)
+            if tx.execute(select(audience_versions.c.id).where(*there).with_for_update(read=True)).first() is None:
+                raise SubmissionError(seen.name, "its audience was dropped while it was checked")
             good = CampaignState.CHECKED if found["ok"] else CampaignState.DRAFT
             _change(tx, now, good, actor, version_id=version, checked=dict(found))
             return _named(tx, seen.name)
 
-    def start(self, name: str, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
+    def start(self, seen: Campaign, accepted: Accepted, start_at: float | None, actor: Actor) -> Campaign:
+        name = seen.name
         with self._database.writing() as tx:
             found = _locked(tx, name)
             _must_be(found, CampaignState.CHECKED)
+            if (found.spec.document(), found.checked) != (seen.spec.document(), seen.checked):
+                raise SubmissionError(name, "was changed while it was started; look at it again")
             number, public_id = accepting.add_empty(tx, accepted)
             later = start_at is not None and start_at > tx.now
             state = CampaignState.SCHEDULED if later else CampaignState.RUNNING
@@ -142,7 +149,10 @@ class SqlCampaigns:
             number = tx.execute(moved).scalar_one_or_none()
             if number is None:
                 return False
+            tx.widen()
             _add(tx, number, rows)
+            if complete:
+                tx.narrow()
             return True
 
     def act(self, name: str, verb: str, actor: Actor) -> Campaign:
@@ -152,6 +162,8 @@ class SqlCampaigns:
             found = _locked(tx, name)
             sources, state = ACTS[verb]
             _must_be(found, *sources)
+            if verb == "retry":
+                _must_be_whole(tx, found)
             if verb == "resume" and found.started_at is None:
                 state = CampaignState.SCHEDULED
             _change(tx, found, state, actor, reason=actor.reason, finished_at=None, sums=None, reported_at=None)
@@ -164,13 +176,14 @@ class SqlCampaigns:
             return _named(tx, name)
 
     def finish(self, campaign: Campaign) -> bool:
+        with self._database.reading() as tx:  # it counts every row: nobody is to wait for that
+            found = _named(tx, campaign.name)
+            sums = _sums(tx, found)
+        if not _ends(found) or any(sums.states.get(state) for state in LIVE):
+            return False
         with self._database.writing() as tx:
             found = _locked(tx, campaign.name)
-            over = found.state is CampaignState.CANCELLED or (found.state is CampaignState.RUNNING and found.complete)
-            if not over or found.sums is not None:
-                return False
-            sums = _sums(tx, found)
-            if any(sums.states.get(state) for state in LIVE):
+            if not _ends(found) or _live(tx, found):
                 return False
             if faults := sums.faults():
                 tx.execute(_row(found.id).values(reason=f"does not balance: {faults[0]}"))
@@ -184,32 +197,57 @@ class SqlCampaigns:
 
     def live(self, campaign: Campaign) -> bool:
         with self._database.reading() as tx:
-            number = tx.execute(select(campaigns.c.submission_id).where(campaigns.c.id == campaign.id)).scalar()
-            mine = deliveries.c.submission_id == number
-            waiting = exists().where(mine, deliveries.c.lane == Lane.BULK.value, IN_DUE_INDEX)
-            leased = exists().where(mine, IN_LEASE_INDEX)
-            return bool(tx.execute(select(waiting | leased)).scalar())
+            return _live(tx, campaign)
 
     def reported(self, campaign: Campaign) -> None:
         with self._database.writing() as tx:
             tx.execute(_row(campaign.id).values(reported_at=tx.now))
 
     def pending(self) -> bool:
-        state = campaigns.c.state
-        moves = or_(
-            state == CampaignState.RUNNING.value,
-            and_(state == CampaignState.SCHEDULED.value, campaigns.c.start_at <= bindparam("now", type_=Double)),
-            and_(
-                state == CampaignState.CANCELLED.value, campaigns.c.sums.is_(None), campaigns.c.submission.is_not(None)
-            ),
-            and_(campaigns.c.finished_at.is_not(None), campaigns.c.reported_at.is_(None)),
-        )
         with self._database.reading() as tx:
-            return bool(tx.execute(select(exists().where(moves)), {"now": tx.now}).scalar())
+            return bool(tx.execute(select(exists().where(_MOVES)), {"now": tx.now}).scalar())
+
+    def moving(self) -> list[Campaign]:
+        with self._database.reading() as tx:
+            some = select(*_COLUMNS).where(_MOVES).order_by(campaigns.c.id)
+            return [_record(row) for row in tx.execute(some, {"now": tx.now})]
 
     def sums(self, campaign: Campaign) -> Sums:
         with self._database.reading() as tx:
             return _sums(tx, _named(tx, campaign.name))
+
+
+_MOVES = or_(
+    campaigns.c.state == CampaignState.RUNNING.value,
+    and_(campaigns.c.state == CampaignState.SCHEDULED.value, campaigns.c.start_at <= bindparam("now", type_=Double)),
+    and_(
+        campaigns.c.state == CampaignState.CANCELLED.value,
+        campaigns.c.sums.is_(None),
+        campaigns.c.submission.is_not(None),
+    ),
+    and_(campaigns.c.finished_at.is_not(None), campaigns.c.reported_at.is_(None)),
+)
+
+
+def _ends(found: Campaign) -> bool:
+    """Whether nothing more is added to it, and its end was not noted yet."""
+    running = found.state is CampaignState.RUNNING and found.complete
+    return (running or found.state is CampaignState.CANCELLED) and found.sums is None
+
+
+def _live(tx: Transaction, campaign: Campaign) -> bool:
+    number = tx.execute(select(campaigns.c.submission_id).where(campaigns.c.id == campaign.id)).scalar()
+    mine = deliveries.c.submission_id == number
+    waiting = exists().where(mine, deliveries.c.lane == Lane.BULK.value, IN_DUE_INDEX)
+    leased, doubted = exists().where(mine, IN_LEASE_INDEX), exists().where(mine, IN_DOUBT_INDEX)
+    return bool(tx.execute(select(waiting | leased | doubted)).scalar())
+
+
+def _must_be_whole(tx: Transaction, found: Campaign) -> None:
+    """Its retention has not begun to take its mails out."""
+    kept = select(submissions.c.accepted).where(submissions.c.public_id == found.submission)
+    if tx.execute(kept).scalar() != found.expanded:
+        raise SubmissionError(found.name, "its retention is over, and its mails are being removed; nothing was done")
 
 
 def _row(number: int) -> Any:
@@ -232,7 +270,7 @@ def _locked(tx: Transaction, name: str) -> Campaign:
 def _record(row: AnyRow) -> Campaign:
     values = dict(zip(_CAMPAIGN, row, strict=True))
     values["state"] = CampaignState(values["state"])
-    values["spec"] = CampaignSpec.parse(values["spec"])
+    values["spec"] = CampaignSpec.kept(values["spec"])
     values["version"] = values.pop("version_id")
     return Campaign(**values)
 

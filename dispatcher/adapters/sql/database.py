@@ -26,6 +26,7 @@ _NOW = {
 }
 _OUR_OWN_MISTAKES = (DataError, IntegrityError, ProgrammingError)  # waiting would not help; they must be seen
 _CHUNK = 1000
+_USUAL_KIB, _WIDE_KIB = 2000, 48_000  # of a SQLite file that are kept in memory
 
 
 class Transaction:
@@ -40,6 +41,18 @@ class Transaction:
     def now(self) -> float:
         """The database's clock, the same for the whole transaction: seconds since the epoch."""
         return float(self.connection.exec_driver_sql(_NOW[self.dialect]).scalar_one())
+
+    def widen(self) -> None:
+        """Keep more of a file at hand on this connection, until ``narrow``: many rows go to many places of an index.
+        With SQLite's own 2 MB each of them would be read, and spilled, again and again."""
+        if self.dialect == "sqlite":
+            self.connection.exec_driver_sql(f"PRAGMA cache_size = -{_WIDE_KIB}")
+
+    def narrow(self) -> None:
+        """As much as ever, and give back the rest."""
+        if self.dialect == "sqlite":
+            self.connection.exec_driver_sql(f"PRAGMA cache_size = -{_USUAL_KIB}")
+            self.connection.exec_driver_sql("PRAGMA shrink_memory")
 
     def insert(self, table: Table) -> "postgresql.Insert | sqlite.Insert":
         """An INSERT that can say ON CONFLICT."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import Integer, Select, and_, bindparam, exists, func, or_, select, update
 
 from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.pausing import Brakes, brakes, passed
-from dispatcher.adapters.sql.schema import IN_DUE_INDEX, IN_LEASE_INDEX, deliveries, messages, submissions
+from dispatcher.adapters.sql.schema import IN_DUE_INDEX, IN_LEASE_INDEX, campaigns, deliveries, messages, submissions
 from dispatcher.adapters.sql.spoken import among, one_of
 from dispatcher.adapters.sql.suppressions import of_addresses
 from dispatcher.adapters.sql.viewing import NONE, VIEW, Rows, Viewed, rows_of
@@ -41,6 +41,10 @@ _HELD = (
     .join(messages, messages.c.id == deliveries.c.message_id)
     .where(IN_LEASE_INDEX, deliveries.c.owner == bindparam("whose"))
 )
+_OF_CAMPAIGNS = select(submissions.c.id, submissions.c.lifetime).where(
+    among(submissions.c.id), exists().where(campaigns.c.submission_id == submissions.c.id)
+)
+_RENEW = update(deliveries).where(among(deliveries.c.id))
 _TAKE = update(deliveries).where(among(deliveries.c.id)).values(state=State.LEASED.value)
 
 
@@ -65,6 +69,9 @@ def lease(
     # Sorted here: they are few and nearly in order, and a database would move all that they hold.
     rows = sorted([Viewed(*row) for chunk in chunks(chosen) for row in tx.rows(view, among=chunk, **due)])
     late = [row for row in rows if row.expires_at <= tx.now]
+    if late and (renewed := _renewed(tx, late)):
+        rows = [row._replace(expires_at=renewed.get(row.id, row.expires_at)) for row in rows]
+        late = [row for row in late if row.id not in renewed]
     timeline.change(tx, late, State.EXPIRED, timeline.last(State.EXPIRED, tx.now, text=LIFETIME_USED_UP))
     good = [row for row in rows if row.expires_at > tx.now] if late else rows
     read = rows_of(tx, good, chosen)
@@ -72,6 +79,18 @@ def lease(
     for chunk in chunks([row.id for row in found.rows]):
         tx.run(_TAKE, among=chunk, token=token, lease_until=until, owner=owner, changed_at=tx.now)
     return Taken(token, until, tx.now, more or found is not read, found)
+
+
+def _renewed(tx: Transaction, late: Sequence[Viewed]) -> dict[int, float]:
+    """Those of campaigns that were never tried, and until when they may be: held up by a pause, hours or a rate for
+    longer than a mail may be tried, they begin with their first attempt."""
+    untried = [row for row in late if row.attempts == 0]
+    lifetimes = dict(tx.rows(_OF_CAMPAIGNS, among=sorted({row.submission_id for row in untried})))
+    renewed = {row.id: tx.now + lifetimes[row.submission_id] for row in untried if row.submission_id in lifetimes}
+    for until in set(renewed.values()):
+        for chunk in chunks([number for number, expires_at in renewed.items() if expires_at == until]):
+            tx.run(_RENEW, among=chunk, expires_at=until)
+    return renewed
 
 
 def _without_suppressed(tx: Transaction, read: Rows) -> Rows:

@@ -138,7 +138,9 @@ class Retiring:
         """Those of which something was tried again since they were looked at. A large one would be looked through for
         every piece of it: it is left to the next look."""
         small = [number for number in group if self._ripe[number] <= _SMALL]
-        return set(tx.execute(_REVIVED, {"among": small, "looked_at": self._looked_at}).scalars())
+        revived = set(tx.execute(_REVIVED, {"among": small, "looked_at": self._looked_at}).scalars())
+        goes_on = select(submissions.c.id).where(among(submissions.c.id), _GOES_ON)
+        return revived | set(tx.execute(goes_on, {"among": list(group)}).scalars())
 
     def _take(self, tx: Transaction, group: Sequence[int], limit: int) -> Sequence[AnyRow]:
         """Delete up to so many deliveries of these submissions, but for those that came to life again meanwhile."""
@@ -198,6 +200,8 @@ def _drop_submissions(tx: Transaction, gone: Sequence[AnyRow]) -> None:
     names = [row.public_id for row in gone]
     tx.execute(delete(submissions).where(among(submissions.c.id)), {"among": [row.id for row in gone]})
     tx.execute(delete(pauses).where(pauses.c.kind == "submission", pauses.c.name.in_(names)))
+    over = update(campaigns).where(campaigns.c.submission_id.in_([row.id for row in gone]))
+    tx.execute(over.values(submission_id=None))
     used = [row.key for row in gone if row.key is not None]
     if used:
         theirs = keys.c.key.in_(used) & keys.c.submission.in_(names)

@@ -83,6 +83,7 @@ WAITING = "state IN ('queued', 'deferred')"
 PINNED = f"{WAITING} AND relay IS NOT NULL"
 # In the words of the partial indexes: with bound parameters, a planner could not see that an index has these rows.
 IN_DUE_INDEX, IN_LEASE_INDEX = and_(text(WAITING)), and_(text("state = 'leased'"))
+IN_DOUBT_INDEX = and_(text("state = 'in_doubt'"))
 
 metadata = MetaData(
     naming_convention={
@@ -194,6 +195,12 @@ Index(
     deliveries.c.lease_until,
     sqlite_where=text("state = 'leased'"),
     postgresql_where=text("state = 'leased'"),
+)
+Index(
+    "ix_deliveries_in_doubt",
+    deliveries.c.submission_id,
+    sqlite_where=text("state = 'in_doubt'"),
+    postgresql_where=text("state = 'in_doubt'"),
 )
 Index("ix_deliveries_rcpt", func.lower(deliveries.c.rcpt))
 
@@ -393,7 +400,7 @@ campaigns = Table(
     Column("spec", Json, nullable=False),
     Column("version_id", Id, ForeignKey("audience_versions.id"), index=True),  # frozen when it is checked
     Column("checked", Json),  # what the check found
-    Column("submission_id", Id, index=True),  # since it was started; gone after its retention
+    Column("submission_id", Id, index=True),  # since it was started; NULL again after its retention
     Column("submission", String(16)),  # its public id
     Column("cursor", Integer, nullable=False),  # the last row of the audience that was expanded
     Column("filtered", Integer, nullable=False),  # rows up to there that were not meant
