@@ -82,7 +82,8 @@ class Campaigns:
         self, name: str, actor: Actor, *, without_invalid: bool = False, progress: Progress = _silent
     ) -> Campaign:
         """Look at everybody in the audience as it is now, and render every shape of their data. From now on the
-        campaign goes by this version of the audience and of the template. ``progress`` hears of how many."""
+        campaign goes by this version of the audience and of the template. ``progress`` hears of how many, and of 0
+        before each mail that is rendered."""
         seen = self._store.get(name)
         if seen.state not in (CampaignState.DRAFT, CampaignState.CHECKED):
             raise SubmissionError(name, f"is {seen.state}: only what was not started is checked")
@@ -94,7 +95,7 @@ class Campaigns:
         for people in self._people(flight.plan, version.id, progress):
             held = self._ledger.suppressions.held([person.address for person in people], seen.spec.list)
             flight.look(people, held)
-        findings = flight.findings()
+        findings = flight.findings(progress)
         found = {
             "ok": all(finding.level != "fail" for finding in findings),
             "audience": version.version,

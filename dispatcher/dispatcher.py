@@ -113,7 +113,7 @@ class Dispatcher:
             begun=queue.expand, clock=self.clock,
         )  # fmt: skip
         self.schedules = Schedules(
-            ledger, campaigns=self.campaigns, accept=self._accept_now,
+            ledger, campaigns=self.campaigns, publish=self._publish, accept=self._accept_now,
             submit=lambda document, producer, key: self.submit(document, producer=producer, key=key),
             begun=queue.expand, clock=self.clock, sink=sink, seconds=self.policy.batch_seconds,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """The check before a campaign starts: everybody is looked at, and every kind of them is rendered. Nothing is sent."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
@@ -95,9 +95,9 @@ class Preflight:
         elif len(person.written) > len(kept[-1].written):
             self._shapes[shape] = [kept[0], person]
 
-    def findings(self) -> list[Finding]:
-        """All that was seen, worst first."""
-        found = [*self._of_people(), *self._of_mails()]
+    def findings(self, progress: Callable[[int], object] = lambda _: None) -> list[Finding]:
+        """All that was seen, worst first. ``progress`` is called before each mail that is rendered, with 0."""
+        found = [*self._of_people(), *self._of_mails(progress)]
         return sorted(found, key=lambda each: ("fail", "warn", "ok").index(each.level))
 
     def _of_people(self) -> Iterator[Finding]:
@@ -118,12 +118,13 @@ class Preflight:
         for tag, those in self._unspoken.items():
             yield Finding("warn", "locale", f"the template does not speak {tag}: {those} get another")
 
-    def _of_mails(self) -> Iterator[Finding]:
+    def _of_mails(self, progress: Callable[[int], object]) -> Iterator[Finding]:
         seen: dict[tuple[str, str, str], _Fault] = {}
         largest = rendered = 0
         for shape, people in self._shapes.items():
             for person in people:
                 rendered += 1
+                progress(0)
                 size, faults = self._mail(shape, person)
                 largest = max(largest, size)
                 for fault in faults:

@@ -4,6 +4,7 @@ Firing twice does nothing twice: a submission has a key of its occurrence's own,
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from dispatcher.events import OccurrenceFailed
 from dispatcher.interfaces import Clock, EventSink, Ledger
 from dispatcher.mail import Receipt
 from dispatcher.names import MAX_NAME, check_name
+from dispatcher.render import Template
 from dispatcher.schedule import (
     Due,
     Noted,
@@ -42,14 +44,16 @@ Ended = tuple[OccurrenceState, str]
 
 
 class Schedules:
-    """``accept`` checks a submission without keeping it, ``submit`` accepts one under a key, ``begun`` is called when
-    there is something to do for workers. The check of a campaign may take ``seconds``."""
+    """``publish`` answers the version of a template that new mail is rendered with, ``accept`` checks a submission
+    without keeping it, ``submit`` accepts one under a key, ``begun`` is called when there is something to do for
+    workers. The check of a campaign may take ``seconds``."""
 
     def __init__(
         self,
         ledger: Ledger,
         *,
         campaigns: Campaigns,
+        publish: Callable[[str], tuple[str, Template]],
         accept: Callable[[Mapping[str, Any]], object],
         submit: Callable[[Mapping[str, Any], str, str], Receipt],
         begun: Callable[[], object],
@@ -58,7 +62,7 @@ class Schedules:
         seconds: float,
     ) -> None:
         self._ledger, self._store, self._campaigns = ledger, ledger.schedules, campaigns
-        self._accept, self._submit, self._begun = accept, submit, begun
+        self._publish, self._accept, self._submit, self._begun = publish, accept, submit, begun
         self._clock, self._sink, self._seconds = clock, sink, seconds
 
     # -- making
@@ -91,10 +95,16 @@ class Schedules:
             check(name, document)
             if spec.campaign is None:
                 self._accept(document)
+                self._check_template(document.get("template"))
             else:
                 self._campaigns.check_spec(CampaignSpec.parse(document))
         except SubmissionError as error:
             raise type(error)(f"{what}.{error.field}" if error.field else what, error.reason) from None
+
+    def _check_template(self, name: str | None) -> None:
+        """A schedule's data is kept as long as it is, which what is sensitive must not be."""
+        if name is not None and self._publish(name)[1].sensitive:
+            raise SubmissionError("template", f"{name} takes data that is x-sensitive, which a schedule would keep")
 
     # -- acting and knowing
 
@@ -159,26 +169,34 @@ class Schedules:
         try:
             noted = come_up(seen, AT_ONCE)
         except (SubmissionError, ValueError) as error:  # made by other code, or on a machine that knows other zones
-            self._store.act(seen.name, "pause", _ourselves(f"its times cannot be told here: {error}"))
+            with suppress(SubmissionError, NotFound):  # paused or removed by somebody else just now
+                self._store.act(seen.name, "pause", _ourselves(f"its times cannot be told here: {error}"))
         else:
             self._store.note(seen, noted)
 
     def _end(self, due: Due, held: set[int]) -> None:
         """Fire it, or end what is too late for that."""
-        schedule, outcome = due.schedule, ""
-        state = OccurrenceState.DUE
+        try:
+            ended = self._ended(due, held)
+        except (SubmissionError, ValueError) as error:  # as in ``_note``
+            ended = OccurrenceState.FAILED, f"cannot be fired here: {error}"
+        if ended is None:
+            return
+        state, outcome = ended
+        if self._store.done(due, state, outcome) and state is OccurrenceState.FAILED:
+            self._sink(OccurrenceFailed(due.schedule.name, due.at, outcome))
+
+    def _ended(self, due: Due, held: set[int]) -> Ended | None:
+        """What becomes of it; None while somebody else is at it."""
+        schedule, state = due.schedule, OccurrenceState.DUE
         if not due.by_hand:
             state = verdict(schedule.spec, schedule.read_at - due.at, newest=due.newest)
-        if state is not OccurrenceState.DUE and (
-            outcome := self._fired(due)
-        ):  # by one that was killed before it said so
-            state = OccurrenceState.FIRED
-        if state is OccurrenceState.DUE:
-            if schedule.spec.campaign is not None and not self._hold(schedule.id, held):
-                return
-            state, outcome = self._fire(due)
-        if self._store.done(due, state, outcome) and state is OccurrenceState.FAILED:
-            self._sink(OccurrenceFailed(schedule.name, due.at, outcome))
+        if state is not OccurrenceState.DUE:
+            outcome = self._fired(due)  # by one that was killed before it said so
+            return (OccurrenceState.FIRED, outcome) if outcome else (state, "")
+        if schedule.spec.campaign is not None and not self._hold(schedule.id, held):
+            return None
+        return self._fire(due)
 
     def _fired(self, due: Due) -> str:
         """What came of it already; empty for nothing."""

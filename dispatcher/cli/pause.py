@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dispatcher.campaign import CampaignState
 from dispatcher.cli.opening import actor, duration_of, opened_ledger, settings_of_user
 from dispatcher.cli.output import Json, Reason, count, document, duration, line, note, plain, when
 from dispatcher.delivery import WAITING, Lane, Selector, State
@@ -60,7 +61,7 @@ def pause(name: Name, length: For = None, reason: Reason = "", as_json: Json = F
     relays = tuple(settings_of_user().relay_table())
     with opened_ledger() as ledger:
         before = ledger.pauses()
-        subject = _subject(ledger, relays, before, name)
+        subject = _subject(ledger, relays, before, name, "pause")
         made = ledger.pause(subject.kind, subject.name, seconds, reason, actor(reason))
         waiting = ledger.count(subject.deliveries(*WAITING))
         leased = ledger.count(subject.deliveries(State.LEASED))
@@ -82,7 +83,7 @@ def resume(name: Name, reason: Reason = "", as_json: Json = False) -> None:
     """Lift a pause, whoever has set it. Exit 1 if there was none."""
     relays = tuple(settings_of_user().relay_table())
     with opened_ledger() as ledger:
-        subject = _subject(ledger, relays, ledger.pauses(), name)
+        subject = _subject(ledger, relays, ledger.pauses(), name, "resume")
         lifted = ledger.resume(subject.kind, subject.name, actor(reason))
         waiting = ledger.count(subject.deliveries(*WAITING))
     if as_json:
@@ -107,9 +108,9 @@ def _seconds(text: str) -> float:
     return found
 
 
-def _subject(ledger: "Ledger", relays: "Collection[str]", pauses: "Sequence[Pause]", name: str) -> _Subject:
+def _subject(ledger: "Ledger", relays: "Collection[str]", pauses: "Sequence[Pause]", name: str, verb: str) -> _Subject:
     """What the name stands for; a pause of a relay that is in the settings no more counts too. Raises NotFound,
-    and ConfigurationError for a key that several producers use."""
+    and ConfigurationError for a key that several producers use, or for a campaign's mail."""
     held = [pause.name for pause in pauses if pause.kind == "relay"]
     if name in relays or name in held:
         return _Subject("relay", name)
@@ -119,10 +120,21 @@ def _subject(ledger: "Ledger", relays: "Collection[str]", pauses: "Sequence[Paus
     try:
         found = ledger.submission(name)
     except NotFound:
+        _refuse_campaign(ledger, name, verb)  # whose mails are not there yet
         raise NotFound(_unknown(name, [*relays, *held, *lanes])) from None
     if ledger.count(Selector(ids=(name,))) > sum(found.states.values()):
         raise ConfigurationError(name, f"is the key of several submissions; see `dispatcher messages list {name}`")
+    _refuse_campaign(ledger, found.id, verb)
     return _Subject("submission", found.id)
+
+
+def _refuse_campaign(ledger: "Ledger", submission: str, verb: str) -> None:
+    """A campaign that is not over holds its submission itself: behind its back it would say that it is paused, and
+    send. Raises ConfigurationError."""
+    for campaign in ledger.campaigns.listed(CampaignState.SCHEDULED, CampaignState.RUNNING, CampaignState.PAUSED):
+        if campaign.submission == submission:
+            does = f"`dispatcher campaigns {verb} {campaign.name}`"
+            raise ConfigurationError(submission, f"is the mail of campaign {campaign.name}, so use {does}")
 
 
 def _unknown(name: str, names: list[str]) -> str:

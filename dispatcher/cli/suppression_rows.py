@@ -72,31 +72,28 @@ def _rows(number: int, first: str, lines: Iterator[tuple[int, str | None]], usua
 def _of_csv(
     names: list[str], separator: str, lines: Iterator[tuple[int, str | None]], usual: Suppression
 ) -> Iterator[Row]:
-    at = 0
-    overlong: list[int] = []
-
-    def texts() -> Iterator[str]:
-        nonlocal at
-        for at, line in lines:
-            if line is None:
-                overlong.append(at)
-            else:
-                yield line
-
-    table = csv.reader(texts(), delimiter=separator)
-    while True:
-        begun = at + 1
-        try:
-            cells = next(table, None)
-        except csv.Error as error:
-            yield Row(begun, None, f"is no CSV: {error}")
+    """A line is a record: a quote that is left open must not make those behind it a part of its row."""
+    for number, line in lines:
+        if line is None:
+            yield Row(number, None, _TOO_LONG)
             continue
-        yield from (Row(number, None, _TOO_LONG) for number in overlong)
-        overlong.clear()
-        if cells is None:
-            return
-        if any(cells):
-            yield _checked(begun, {name: text for name, text in zip(names, cells, strict=False) if text}, usual)
+        try:
+            cells = next(csv.reader([line], delimiter=separator, strict=True), [])
+        except csv.Error as error:
+            yield Row(number, None, _fault(error))
+            continue
+        if any("\r" in cell for cell in cells):
+            yield Row(number, None, "has a cell with a line end")
+        elif any(cells):
+            yield _checked(number, {name: text for name, text in zip(names, cells, strict=False) if text}, usual)
+
+
+def _fault(error: csv.Error) -> str:
+    if "unexpected end" in str(error):
+        return "has a quote that is not closed on its line"
+    if "expected after" in str(error):
+        return 'has a quote within a quoted cell; write it twice: ""'
+    return f"is no CSV: {error}"
 
 
 def _of_json(number: int, line: str, usual: Suppression) -> Row:

@@ -278,7 +278,12 @@ def _write(found: Iterable[Suppression], form: str, file: IO[str]) -> int:
     number = 0
     for number, each in enumerate(found, 1):  # noqa: B007 - how many there were
         if form == "csv":
-            rows.writerow(plain(each))
+            rows.writerow({name: _on_a_line(value) for name, value in plain(each).items()})
         else:
             file.write(json_line(each))
     return number
+
+
+def _on_a_line(value: Any) -> Any:
+    """As a cell that ``import`` takes: there a line is a row."""
+    return " ".join(value.splitlines()) if isinstance(value, str) else value

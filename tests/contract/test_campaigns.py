@@ -73,6 +73,12 @@ def mails(kept: Kept) -> dict[str, State]:
 # -- making and starting
 
 
+def test_the_submission_of_one_that_was_not_expanded_yet_is_not_found(kept: Kept) -> None:
+    name = started(kept).submission or ""
+    with pytest.raises(NotFound, match=name):
+        kept.ledger.submission(name)
+
+
 def test_a_draft_is_kept_as_it_was_asked_for(kept: Kept) -> None:
     made = kept.ledger.campaigns.create("spring", SPEC, ANNA)
     assert (made.state, made.spec.document(), made.actor) == (CampaignState.DRAFT, SPEC.document(), "anna@desk-7")

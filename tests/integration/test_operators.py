@@ -5,15 +5,18 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from dispatcher.adapters.sql.ledger import SqlLedger
+from dispatcher.audience import Column, Kind
+from dispatcher.campaign import CampaignSpec, Expanded
 from dispatcher.delivery import Lane, State
 from tests.commands import ORDER, Cli
-from tests.ledgers import accepted, add, lease, settle
+from tests.ledgers import ANNA, accepted, add, lease, settle
 from tests.zygote import COMMAND
 
 ONE_RELAY = {"DISPATCHER_RELAYS__MAIN__URL": "smtp://127.0.0.1:1"}
@@ -127,6 +130,35 @@ def test_what_is_paused_is_not_leased_until_it_is_resumed(cli: Cli, name: str, k
     nothing = cli("resume", name)
     assert (nothing.returncode, nothing.stdout) == (1, "")
     assert nothing.stderr == f"dispatcher: {kind} {paused['name']} was not paused; nothing was changed\n"
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_mail_of_a_campaign_is_held_by_its_campaign_until_that_is_over(
+    cli: Cli, command: str, *, begun: bool
+) -> None:
+    ledger = opened(cli)
+    audience = ledger.audiences.begin("people", "people.csv", [Column("email", Kind.ADDRESS, "Mail")], ANNA)
+    ledger.audiences.ready(audience.id, ANNA)
+    draft = ledger.campaigns.create("spring", CampaignSpec("newsletter", "people", "news"), ANNA)
+    ledger.campaigns.check(draft, audience.id, {"ok": True, "template": "0" * 64}, ANNA)
+    shared = replace(accepted(lane="bulk", list="news"), messages=())
+    campaign = ledger.campaigns.start("spring", shared, None, ANNA)
+    name = campaign.submission or ""
+    if begun:
+        row = Expanded(2, "p2@example.com", "p2@example.com", '{"to": ["p2@example.com"]}', campaign.created_at)
+        assert ledger.campaigns.expand(campaign, 2, [row], filtered=0, complete=True)
+    ledger.campaigns.act("spring", "pause", ANNA)
+    done = cli(command, name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"dispatcher: {name}: is the mail of campaign spring, so use `dispatcher campaigns {command} spring`\n"
+    )
+    assert [(pause.kind, pause.name) for pause in ledger.pauses()] == [("submission", name)]
+    ledger.campaigns.act("spring", "cancel", ANNA)
+    ledger.close()
+    over = cli(command, name)
+    assert (over.returncode == 2) is not begun  # then there is nothing to hold
 
 
 def test_what_is_with_a_worker_is_said_to_be(cli: Cli) -> None:

@@ -11,9 +11,10 @@ from dispatcher.campaign import CampaignState
 from dispatcher.delivery import Selector
 from dispatcher.errors import DispatcherError, LedgerUnavailable, NotFound, SubmissionError
 from dispatcher.events import OccurrenceFailed
+from dispatcher.render import Template
 from dispatcher.schedule import Due, OccurrenceState, Schedule, ScheduleSpec
 from dispatcher.schedules import HOLD_SECONDS
-from tests.campaigns import FILES, Show
+from tests.campaigns import FILES, META, Show
 from tests.stage import ANNA
 
 HOUR, DAY = 3600.0, 86400.0
@@ -84,6 +85,15 @@ def test_attachments_of_recipients_are_looked_at_too() -> None:
     batch = {"recipients": [each], "subject": "S", "text": "T"}
     with pytest.raises(SubmissionError, match=r"submission\.recipients\[0\]\.attachments\[1\]: give its content"):
         Desk().add(replace(HOURLY, submission=batch))
+
+
+def test_a_template_with_sensitive_data_is_not_for_schedules_which_would_keep_it() -> None:
+    desk = Desk()
+    desk.files = {**FILES, "meta.toml": META + '[schema.properties.link]\nx-sensitive = true\ntype = "string"\n'}
+    mail = {"to": ["li@example.com"], "template": "newsletter", "list": "news", "data": {"title": "T", "name": "Ann"}}
+    with pytest.raises(SubmissionError, match=r"submission\.template: newsletter takes data that is x-sensitive"):
+        desk.add(replace(HOURLY, submission=mail))
+    assert desk.schedules.listed() == []
 
 
 @pytest.mark.parametrize(
@@ -232,6 +242,45 @@ def test_one_whose_times_cannot_be_told_is_paused_and_the_others_go_on() -> None
     desk.schedules.edit("report", HOURLY, ANNA)
     desk.schedules.resume("report", ANNA)
     assert desk.after(HOUR).states() == [FIRED]
+
+
+def test_paused_or_removed_by_another_just_then_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.add()
+    desk.add(name="other")
+    store = desk.ledger.schedules
+    store._rows["report"] = replace(store._rows["report"], spec=replace(HOURLY, zone="Gone/Zone"))
+    act = store.act
+
+    def twice(*given: Any) -> Any:
+        act(*given)
+        return act(*given)
+
+    monkeypatch.setattr(store, "act", twice)
+    assert desk.after(HOUR + 1).states("other") == [FIRED]
+    assert desk.schedules.get("report").paused
+
+
+@pytest.mark.parametrize(
+    "spec", [WEEKLY, replace(HOURLY, with_occurrence=True), replace(HOURLY, late="soon")], ids=["name", "data", "late"]
+)
+def test_one_that_cannot_be_fired_has_failed_and_those_behind_it_go_on(
+    spec: ScheduleSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk()
+    desk.add()
+    desk.add(name="other")
+    desk.clock.now += HOUR + 1
+    store = desk.ledger.schedules
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "due", lambda _: [])
+        desk.after(0)
+    store._rows["report"] = replace(store._rows["report"], spec=replace(spec, zone="Gone/Zone"))
+    desk.after(0)
+    assert (desk.states(), desk.states("other")) == ([FAILED], [FIRED])
+    assert desk.outcome().startswith("cannot be fired here: ")
+    (event,) = [event for event in desk.events if isinstance(event, OccurrenceFailed)]
+    assert event.reason == desk.outcome()
 
 
 # -- behind time
@@ -430,6 +479,29 @@ def test_a_check_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) ->
     desk.after(3 * DAY)
     assert desk.states("news") == [FAILED]
     assert desk.outcome("news") == "check: takes more than 60 s; check and start it by hand"
+
+
+def test_a_check_goes_on_being_held_while_it_renders(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = weekly()
+    render, tick = Template.render, desk.ledger.tick
+    rendered, ticked = list[float](), list[float]()
+
+    def slowly(*given: Any) -> Any:
+        desk.clock.now += HOLD_SECONDS - 1
+        rendered.append(desk.clock.now)
+        return render(*given)
+
+    def noting(name: str, every: float) -> bool:
+        if name.startswith("schedule "):
+            ticked.append(desk.clock.now)
+        return tick(name, every)
+
+    desk.people({"name": "Ann"}, {"name": "Bob", "city": "Rome"}, {"name": "Cem", "age": 3})
+    monkeypatch.setattr(Template, "render", slowly)
+    monkeypatch.setattr(desk.ledger, "tick", noting)
+    assert desk.after(3 * DAY).states("news") == [FIRED]
+    assert len(rendered) == 3
+    assert ticked[-2:] == rendered[:-1]  # each is begun with a hold of its own
 
 
 def test_while_one_makes_a_campaign_no_other_does() -> None:

@@ -12,6 +12,7 @@ from dispatcher.adapters.sql.schema import WAITING, deliveries, messages, reject
 from dispatcher.adapters.sql.selecting import conditions, meant
 from dispatcher.adapters.sql.viewing import VIEW, Viewed, rows_of
 from dispatcher.delivery import Lane, Lease, Selector, State
+from dispatcher.errors import NotFound
 from dispatcher.records import DeliveryRecord, SubmissionRecord, Totals
 
 _PAGE = 500
@@ -119,7 +120,9 @@ def submission(tx: Transaction, public_id: str) -> SubmissionRecord:
     """See interfaces.Ledger.submission."""
     found = meant(tx, (public_id,))
     owners = select(deliveries.c.submission_id).where(found.condition()).limit(1)
-    row = tx.execute(select(submissions).where(submissions.c.id == owners.scalar_subquery())).one()
+    row = tx.execute(select(submissions).where(submissions.c.id == owners.scalar_subquery())).one_or_none()
+    if row is None:  # a campaign that was just started
+        raise NotFound(f"{public_id!r} has no mail yet")
     counted = tx.execute(
         select(deliveries.c.state, func.count())
         .where(deliveries.c.submission_id == row.id)
