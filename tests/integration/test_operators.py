@@ -141,9 +141,9 @@ def test_the_mail_of_a_campaign_is_held_by_its_campaign_until_that_is_over(
     audience = ledger.audiences.begin("people", "people.csv", [Column("email", Kind.ADDRESS, "Mail")], ANNA)
     ledger.audiences.ready(audience.id, ANNA)
     draft = ledger.campaigns.create("spring", CampaignSpec("newsletter", "people", "news"), ANNA)
-    ledger.campaigns.check(draft, audience.id, {"ok": True, "template": "0" * 64}, ANNA)
+    checked = ledger.campaigns.check(draft, audience.id, {"ok": True, "template": "0" * 64}, ANNA)
     shared = replace(accepted(lane="bulk", list="news"), messages=())
-    campaign = ledger.campaigns.start("spring", shared, None, ANNA)
+    campaign = ledger.campaigns.start(checked, shared, None, ANNA)
     name = campaign.submission or ""
     if begun:
         row = Expanded(2, "p2@example.com", "p2@example.com", '{"to": ["p2@example.com"]}', campaign.created_at)
