@@ -46,7 +46,7 @@ COLUMNS = (
 )
 ACTOR = Actor("bench", "here")
 SLICE_SECONDS = 0.5  # as the task has it
-_SINGLES, _BESIDE = 200, 30_000  # single mails, and members of each campaign beside them
+_SINGLES, _BESIDE = 200, 100_000  # single mails, and members of each campaign beside them
 _NAME, _AUDIENCE = "campaign", "customers"
 
 

@@ -5,6 +5,8 @@
     audiences --< audience_versions --< audience_members, audience_rejects
                              +---< campaigns --- campaign_brakes                  suppressions
     schedules --< occurrences
+    automations --< automation_versions          event_types    events
+             +---< enrolments --< enrolment_steps
 
 ``deliveries`` is the only table whose rows move, so it is narrow, and what workers ask for has partial indexes:
 neither a million settled rows nor a million that wait make a lease slower.
@@ -78,7 +80,7 @@ class Words(UserDefinedType[str]):
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
-SCHEMA = "1.2"  # major.minor: code works on any newer minor of its major
+SCHEMA = "1.3"  # major.minor: code works on any newer minor of its major
 WAITING = "state IN ('queued', 'deferred')"
 PINNED = f"{WAITING} AND relay IS NOT NULL"
 # In the words of the partial indexes: with bound parameters, a planner could not see that an index has these rows.
@@ -456,4 +458,97 @@ Index(
     occurrences.c.at,
     sqlite_where=text("state = 'due'"),
     postgresql_where=text("state = 'due'"),
+)
+
+automations = Table(
+    "automations",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("version", Integer, nullable=False),  # the one that takes people in
+    Column("paused", Boolean, nullable=False),
+    Column("reason", Words, nullable=False),  # why it is paused
+    # By dates: the day that is looked through, in which version of the audience, up to which row; and when to go on.
+    Column("scan_day", String(10)),
+    Column("scan_version", Id),
+    Column("scan_after", Integer),
+    Column("scan_at", Double),  # NULL: it is not by dates
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("actor", Words, nullable=False),
+)
+
+automation_versions = Table(  # never changed: who was taken in by one goes through it to the end
+    "automation_versions",
+    metadata,
+    Column("automation_id", Id, ForeignKey("automations.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("document", Json, nullable=False),
+    Column("loaded_at", Double, nullable=False),
+    Column("actor", Words, nullable=False),
+)
+
+event_types = Table(
+    "event_types",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("document", Json, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("actor", Words, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("event_id", Words, nullable=False),  # the producer's
+    Column("producer", Words, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("received_at", Double, nullable=False, index=True),
+    Column("data", Json, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    UniqueConstraint("event_id", "producer"),
+)
+
+enrolments = Table(  # one for each key, for good: what it held goes in its time, that it was stays
+    "enrolments",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("automation_id", Id, ForeignKey("automations.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("key", Words, nullable=False),
+    Column("state", String(16), nullable=False),  # expected, active, finished, exited, failed
+    Column("revision", Integer, nullable=False),
+    Column("step", Text),
+    Column("awaits", Text),
+    Column("planned_at", Double),
+    Column("due_at", Double),
+    Column("since", Double, nullable=False),
+    Column("address", Words, nullable=False),
+    Column("data", Json, nullable=False),
+    Column("seen", Json, nullable=False),
+    Column("mail", String(16)),  # the public id of its last submission
+    Column("outcome", Words, nullable=False),
+    Column("entered_at", Double),
+    Column("changed_at", Double, nullable=False),
+    UniqueConstraint("automation_id", "key"),
+)
+Index(
+    "ix_enrolments_due",
+    enrolments.c.due_at,
+    sqlite_where=text("state = 'active' AND due_at IS NOT NULL"),
+    postgresql_where=text("state = 'active' AND due_at IS NOT NULL"),
+)
+
+enrolment_steps = Table(
+    "enrolment_steps",
+    metadata,
+    Column("enrolment_id", Id, ForeignKey("enrolments.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("step", Text, nullable=False),
+    Column("planned_at", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("detail", Words, nullable=False),
 )
