@@ -1,6 +1,6 @@
-"""Moves schedules and campaigns on, a piece at a time: fires what is due, begins campaigns whose time has come, makes
-messages of their audiences, ends what is over, and tells the owner. Whatever is killed in between, the next one goes on
-where it stands."""
+"""Moves schedules, automations and campaigns on, a piece at a time: fires what is due, begins campaigns whose time has
+come, makes messages of their audiences, ends what is over, and tells the owner. Whatever is killed in between, the next
+one goes on where it stands."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,12 +15,13 @@ from dispatcher.render import Template
 
 CHUNK = 1000  # rows of an audience in one transaction
 _CANCELLED_AT_ONCE = 2_000
+_SHARE = 0.6  # of the time is over when campaigns get theirs
 _OURSELVES = Actor("dispatcher", "campaigns", "its campaign was cancelled")
 
 
 class Advance:
-    """``fire`` fires what schedules have due, ``version`` answers a template by its digest, ``report`` the submission
-    that tells an owner."""
+    """``fire`` fires what schedules have due, ``people`` moves those on who are in automations, ``version`` answers a
+    template by its digest, ``report`` the submission that tells an owner."""
 
     def __init__(
         self,
@@ -29,25 +30,30 @@ class Advance:
         sink: EventSink,
         *,
         fire: Callable[[Callable[[], bool]], bool],
+        people: Callable[[Callable[[], bool]], bool],
         version: Callable[[str], Template],
         report: Callable[[Campaign], Mapping[str, Any] | None],
         submit: Callable[[Mapping[str, Any]], object],
     ) -> None:
         self._ledger, self._store, self._clock, self._sink = ledger, ledger.campaigns, clock, sink
-        self._fire, self._version, self._report, self._submit = fire, version, report, submit
+        self._people, self._fire, self._version, self._report, self._submit = people, fire, version, report, submit
 
     def run(self, seconds: float, stopping: Callable[[], bool]) -> bool:
         """For so long at most; whether there is more to do at once."""
-        until = self._clock.monotonic() + seconds
+        begin = self._clock.monotonic()
 
-        def over() -> bool:
-            return stopping() or self._clock.monotonic() >= until
+        def over(share: float = 1.0) -> bool:
+            return stopping() or self._clock.monotonic() >= begin + seconds * share
 
+        due = inside = True
         try:
             due = self._fire(over)
-        finally:  # whatever it met, campaigns go on
-            more = self._move(over)
-        return due or more
+        finally:  # whatever one meets, the others go on
+            try:
+                inside = self._people(lambda: over(_SHARE))
+            finally:
+                more = self._move(over)
+        return due or inside or more
 
     def _move(self, over: Callable[[], bool]) -> bool:
         """Whether there are rows left to be made messages of."""

@@ -15,8 +15,8 @@ __all__ = ["Audience", "AudienceVersion", "BadRow", "Column", "Filter", "Kind", 
 MAX_NAME = 100
 UNREADY_SECONDS = 86400.0  # after that an import that is not ready was given up
 _NAME = re.compile(rf"\w[\w.-]{{0,{MAX_NAME - 1}}}")
-_FILTER = re.compile(r"(?P<name>\w+)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.*)", re.DOTALL)
-_PRESENT = re.compile(r"(?P<absent>!?)\s*(?P<name>\w+)")
+_FILTER = re.compile(r"(?P<name>[\w.]+)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.*)", re.DOTALL)
+_PRESENT = re.compile(r"(?P<absent>!?)\s*(?P<name>[\w.]+)")
 
 Test = Callable[[Any], bool]
 

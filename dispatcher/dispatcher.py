@@ -18,11 +18,13 @@ from typing import Any, Self
 
 from dispatcher import intake
 from dispatcher.advance import Advance
+from dispatcher.automations import Automations
 from dispatcher.bells import Bells
 from dispatcher.campaign_report import CampaignReport
 from dispatcher.campaigns import Campaigns
 from dispatcher.compose import Sources, fingerprint
 from dispatcher.delivery import Lane, Selector
+from dispatcher.emitted import Event, EventReceipt
 from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.events import unfailing
 from dispatcher.handed import Handed
@@ -117,11 +119,17 @@ class Dispatcher:
             submit=lambda document, producer, key: self.submit(document, producer=producer, key=key),
             begun=queue.expand, clock=self.clock, sink=sink, seconds=self.policy.batch_seconds,
         )  # fmt: skip
+        pacing = Pacing(limiter, throttle)
+        self.automations = Automations(
+            ledger, self.clock, sink, accept=self._accept_kept, check=self._check_mails, ring=self._bells.ring,
+            wait=pacing.turn, begun=queue.expand,
+        )  # fmt: skip
         self._advance = Advance(
             ledger,
             self.clock,
             sink,
             fire=self.schedules.fire,
+            people=self.automations.run,
             version=self._version,
             report=CampaignReport(ledger).document,
             submit=self.submit,
@@ -130,7 +138,7 @@ class Dispatcher:
             ledger=ledger,
             relays=self._relays,
             throttle=throttle,
-            pacing=Pacing(limiter, throttle),
+            pacing=pacing,
             sources=Sources(template=self._version, blob=blobs.get, keys=self.policy.secret_keys),
             journal=journal,
             settler=self.settler,
@@ -187,6 +195,20 @@ class Dispatcher:
         waiting = iter(submissions)
         while group := list(islice(waiting, chunk)):
             yield from self._commit([(submission, producer, None) for submission in group])
+
+    def emit(self, event: Event | Mapping[str, Any], *, producer: str = "", key: str | None = None) -> EventReceipt:
+        """Say that something happened, which automations may listen to: committed when this returns. ``key`` stands in
+        for a missing id.
+
+        Raises SubmissionError naming the field, LedgerUnavailable when nothing was changed.
+        """
+        return self.automations.emit(event, producer=producer, key=key)
+
+    def emit_many(
+        self, events: Iterable[Event | Mapping[str, Any]], *, producer: str = ""
+    ) -> Iterator[EventReceipt | SubmissionError]:
+        """Any number of events, committed in chunks; one answer each, in order: a receipt or the error that it met."""
+        return self.automations.emit_many(events, producer=producer)
 
     def take_in(self, document: Any, *, door: str, reference: str, producer: str = "") -> str:
         """Accept what came through a door that has nobody to answer to: the submission's id, or ``rejected``.
@@ -265,6 +287,20 @@ class Dispatcher:
     def _accept_now(self, document: Mapping[str, Any]) -> Accepted:
         """Check a submission that is to be accepted another time."""
         return intake.accept(document, self._context())
+
+    def _accept_kept(self, document: Mapping[str, Any]) -> Accepted:
+        """Check a submission whose data is kept until it is made, which what is sensitive must not be."""
+        name = document.get("template")
+        if name is not None and self._publish(name)[1].sensitive:
+            raise SubmissionError("template", f"{name} takes data that is x-sensitive, which would be kept")
+        return self._accept_now(document)
+
+    def _check_mails(self, mails: Sequence[tuple[Mapping[str, Any], str]]) -> list[Accepted | SubmissionError]:
+        """Of automations, with their keys."""
+        if not mails:
+            return []
+        context = self._context()
+        return [self._check(document, context, "automation", key) for document, key in mails]
 
     def _check_times(self, accepted: Accepted, now: float) -> None:
         try:

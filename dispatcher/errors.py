@@ -6,9 +6,11 @@
     |  |- InvalidAddress
     |  |- MessageTooLarge
     |  |- IdempotencyConflict
+    |  |- EventConflict
     |  |- UnknownTemplate
     |  +- MissingData
     |- AudienceError                a list of recipients, or a filter of one; names the column, the file or the filter
+    |- AutomationError              an automation or a kind of event; names file and line, or the field
     |- TemplateError                permanent; names file and line
     |  +- RenderError
     |- TransportError               before any message was taken (temporary)
@@ -64,6 +66,15 @@ class MessageTooLarge(SubmissionError):
     """The message or one of its parts is over the limit."""
 
 
+class EventConflict(SubmissionError):
+    """An event with this id was emitted before, and was another one."""
+
+    def __init__(self, own: str) -> None:
+        super().__init__("id", f"{own!r} was emitted before, with other content")
+        self.args = (own,)  # what __init__ takes, so that pickling calls it rightly
+        self.own = own
+
+
 class UnknownTemplate(SubmissionError):
     """No template of this name, or none of this version."""
 
@@ -93,6 +104,18 @@ class IdempotencyConflict(SubmissionError):
 class AudienceError(DispatcherError):
     """A list of recipients cannot be read, made or asked as it was meant; nothing was kept. ``where`` names the file,
     the column, the option or the filter."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where, self.reason = where, reason
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+class AutomationError(DispatcherError):
+    """An automation or a kind of event cannot be used as it was written; nothing was kept. ``where`` names the file
+    with its line, or the automation with its place."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(where, reason)

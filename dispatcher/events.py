@@ -107,6 +107,16 @@ class OccurrenceFailed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class EnrolmentFailed:
+    """Somebody's step of an automation cannot be done; it waits for a person."""
+
+    automation: str
+    key: str
+    step: str
+    reason: str
+
+
 Event = (
     DeliveryTried
     | BatchEnded
@@ -119,6 +129,7 @@ Event = (
     | StuckEnded
     | CampaignEnded
     | OccurrenceFailed
+    | EnrolmentFailed
 )
 
 

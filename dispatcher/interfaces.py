@@ -9,6 +9,7 @@ from dispatcher.audience import Audience, AudienceVersion, BadRow, Column, Membe
 from dispatcher.campaign import Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import Actor, Lane, Lease, Selector, Settlement, State
 from dispatcher.errors import IdempotencyConflict
+from dispatcher.interfaces_automations import Automations
 from dispatcher.journal import DeadJournal, Entry
 from dispatcher.mail import Accepted, Blob, Message, Receipt
 from dispatcher.rate import Grant, Rate, Usage
@@ -506,6 +507,9 @@ class Ledger(Protocol):
 
     @property
     def schedules(self) -> Schedules: ...
+
+    @property
+    def automations(self) -> Automations: ...
 
     # -- accepting
     def add(self, submissions: Sequence[Accepted]) -> list[Receipt | IdempotencyConflict]:

@@ -44,6 +44,11 @@ class Pacing:
         self._met.add(name)
         return wait, f"its campaign's rate: {', '.join(texts)}"
 
+    def turn(self, name: str, texts: tuple[str, ...]) -> float:
+        """Seconds until one more of these may be begun, by a rate of their own; 0: now."""
+        self._limiter.pace(name, _rate(texts))
+        return self._throttle.closed(name) or self._throttle.admit(name, 1, lambda: True)
+
     def told(self, leased: LeasedMessage, seconds: float) -> None:
         """How long its transaction took."""
         if "rate" in leased.shared:

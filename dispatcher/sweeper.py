@@ -82,7 +82,7 @@ class Sweeper:
 
     def _sweep(self) -> int:
         self._ledger.reclaim(self._replay.owners(), self._policy.host_grace)
-        if self._ledger.schedules.pending() or self._ledger.campaigns.pending():
+        if any(each.pending() for each in (self._ledger.schedules, self._ledger.campaigns, self._ledger.automations)):
             self._queue.expand()
         held = {pause.name for pause in self._ledger.pauses() if pause.kind == "relay" and not pause.half_open}
         avoid: set[str | None] = {*held, *({None} if held >= set(self._transports()) else ())}

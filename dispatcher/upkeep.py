@@ -18,8 +18,8 @@ _LONGEST_REST = 0.1
 @dataclass(frozen=True, slots=True)
 class Removed:
     """What one run removed; ``listed``: rows of audiences that were dropped, or whose import was given up;
-    ``occurrences``: of schedules; ``more``: it ended before there was nothing left to remove, and another should
-    follow."""
+    ``occurrences``: of schedules; ``events``: with those who are done in automations; ``more``: it ended before there
+    was nothing left to remove, and another should follow."""
 
     submissions: int
     deliveries: int
@@ -27,6 +27,7 @@ class Removed:
     more: bool = False
     listed: int = 0
     occurrences: int = 0
+    events: int = 0
 
 
 class Upkeep:
@@ -43,11 +44,13 @@ class Upkeep:
         lists, occurrences = self._ledger.audiences.forget, self._ledger.schedules.forget
         listed, more_lists = self._forget(lists, UNREADY_SECONDS, until - seconds / 4, stopping)
         ended, more_ended = self._forget(occurrences, self._retention.default, until - seconds / 8, stopping)
+        past = self._ledger.automations.forget
+        events, more_events = self._forget(past, self._retention.default, until - seconds / 16, stopping)
         attachments, more_files = self._clear(until, stopping)
         # What ended early and found nothing to remove would find nothing at once again: the next one begins elsewhere.
-        removed = listed + ended + submissions + deliveries + attachments
-        more = (more_rows or more_files or more_lists or more_ended) and removed > 0
-        return Removed(submissions, deliveries, attachments, more, listed, ended)
+        removed = listed + ended + events + submissions + deliveries + attachments
+        more = (more_rows or more_files or more_lists or more_ended or more_events) and removed > 0
+        return Removed(submissions, deliveries, attachments, more, listed, ended, events)
 
     def _forget(
         self, forget: Callable[[float, int], int], seconds: float, until: float, stopping: Callable[[], bool]

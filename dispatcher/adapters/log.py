@@ -1,5 +1,6 @@
 """Logs: one line per attempt as postmasters grep it, or JSON. To stderr; addresses full or masked, secrets never."""
 
+import dataclasses
 import json
 import logging
 import sys
@@ -13,6 +14,7 @@ from dispatcher.delivery import State
 from dispatcher.events import (
     CampaignEnded,
     DeliveryTried,
+    EnrolmentFailed,
     Event,
     LedgerAway,
     OccurrenceFailed,
@@ -129,12 +131,18 @@ class LogSink:
             )
         elif isinstance(event, ReplayFailed):
             self._log.error("a journal could not be replayed", owner=event.owner, reason=event.reason)
-        elif isinstance(event, CampaignEnded):
-            self._campaign_ended(event)
         elif isinstance(event, StuckEnded):
             self._log.error("a worker outlived its lease and was killed", pid=event.pid)
+        else:
+            self._tell_of_plans(event)
+
+    def _tell_of_plans(self, event: Event) -> None:
+        if isinstance(event, CampaignEnded):
+            self._campaign_ended(event)
         elif isinstance(event, OccurrenceFailed):
             self._log.error("a schedule could not fire", schedule=event.schedule, at=iso(event.at), reason=event.reason)
+        elif isinstance(event, EnrolmentFailed):
+            self._log.error("a step of an automation could not be done", **dataclasses.asdict(event))
 
     def _campaign_ended(self, event: CampaignEnded) -> None:
         self._log.info(f"a campaign is {event.state}", campaign=event.name, **event.sums)

@@ -31,6 +31,7 @@ from dispatcher.ledger import (
 )
 from dispatcher.mail import Accepted, Receipt, ReceiptRecipient
 from dispatcher.memory.audiences import MemoryAudiences
+from dispatcher.memory.automations import MemoryAutomations
 from dispatcher.memory.brakes import Brakes
 from dispatcher.memory.campaigns import MemoryCampaigns
 from dispatcher.memory.proving import account, sums
@@ -85,6 +86,7 @@ class MemoryLedger:
             self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held, self.audiences.by_id
         )
         self.schedules = MemorySchedules(self._lock, self._now, self._act)
+        self.automations = MemoryAutomations(self._lock, self._now, self._act, self.add, self._under_way)
 
     # -- accepting
 
@@ -108,6 +110,12 @@ class MemoryLedger:
         numbers = tuple(message.id for message in row.messages if message.id in queued)
         state = standing(delivery.state for delivery in row.deliveries)
         return replace(_receipt(row, row.public_id, row.count), state=state, message_ids=numbers)
+
+    def _under_way(self, public_id: str) -> bool:
+        """Whether a submission has deliveries that are still to be sent."""
+        found = self._store.submissions.get(public_id)
+        on_the_way = State.QUEUED, State.DEFERRED, State.LEASED
+        return found is not None and any(delivery.state in on_the_way for delivery in found.deliveries)
 
     def put_template(self, digest: str, name: str, files: dict[str, str]) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ SAMPLES: dict[type[errors.DispatcherError], tuple[object, ...]] = {
     errors.ConfigurationError: ("DISPATCHER_RELAY_URL", "unknown scheme"),
     errors.LimitReached: ("main", "all 5 connections are in use", 2.0),
     errors.IdempotencyConflict: ("SO-1", "abc", ("to", "data")),
+    errors.EventConflict: ("order-1001",),
 }
 for _kind in vars(errors).values():
     if inspect.isclass(_kind) and issubclass(_kind, errors.DispatcherError):

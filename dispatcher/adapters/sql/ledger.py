@@ -16,6 +16,7 @@ from dispatcher.adapters.sql import (
     using,
 )
 from dispatcher.adapters.sql.audiences import SqlAudiences
+from dispatcher.adapters.sql.automations import SqlAutomations
 from dispatcher.adapters.sql.blobs import LedgerBlobs
 from dispatcher.adapters.sql.campaigns import SqlCampaigns
 from dispatcher.adapters.sql.database import Database
@@ -57,6 +58,7 @@ class SqlLedger:
         self.campaigns = SqlCampaigns(self._database)
         self.audiences = SqlAudiences(self._database)
         self.schedules = SqlSchedules(self._database)
+        self.automations = SqlAutomations(self._database)
 
     def blobs(self) -> LedgerBlobs:
         """Attachments in the same database, over the same connections."""

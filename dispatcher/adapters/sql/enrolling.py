@@ -1,0 +1,291 @@
+"""Events, and who is where in automations.
+
+Every key of an automation has one row, which an event creates if it must: so whatever comes first, events about the
+same key wait for each other there. All rows are locked in the order of their ids. Whoever moves somebody on does it
+from the revision that they saw, and every event makes another revision: none is overlooked.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, insert, select, update
+
+from dispatcher.adapters.sql import accepting
+from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
+from dispatcher.adapters.sql.schema import (
+    automations,
+    deliveries,
+    enrolment_steps,
+    enrolments,
+    events,
+    submissions,
+)
+from dispatcher.automation import Automation
+from dispatcher.delivery import State
+from dispatcher.emitted import EventReceipt
+from dispatcher.enrolment import (
+    FORGOTTEN,
+    Enrolment,
+    EnrolmentState,
+    Entry,
+    Passed,
+    StepOutcome,
+    Touch,
+    blank,
+    entered,
+    revised,
+    touched,
+)
+from dispatcher.errors import EventConflict, IdempotencyConflict
+from dispatcher.flow import Move, told
+from dispatcher.interfaces_automations import EventRow, Step, receipt_of
+from dispatcher.ledger import KEY_SECONDS, storable
+from dispatcher.mail import Accepted, Receipt
+
+_ACTIVE, _EXPECTED = EnrolmentState.ACTIVE.value, EnrolmentState.EXPECTED.value
+_UNDER_WAY = State.QUEUED.value, State.DEFERRED.value, State.LEASED.value
+_CHANGES = (
+    *("version", "state", "revision", "step", "awaits", "planned_at", "due_at", "since", "address", "data", "seen"),
+    *("mail", "outcome", "entered_at", "changed_at"),
+)
+_COLUMNS = ("id", "automation_id", "key", *_CHANGES)
+_PEOPLE = select(automations.c.name.label("automation"), *(enrolments.c[name] for name in _COLUMNS)).join(automations)
+LIVE = and_(enrolments.c.state == _ACTIVE, enrolments.c.due_at.is_not(None))
+_CHANGE = update(enrolments).where(enrolments.c.id == bindparam("number"))
+_EVENT = "name", "event_id", "producer", "at", "received_at", "data", "fingerprint"
+_STEP = tuple(enrolment_steps.c[name] for name in ("step", "planned_at", "at", "outcome", "detail"))
+
+
+# -- events
+
+
+def record(
+    tx: Transaction, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]]
+) -> list[EventReceipt | EventConflict]:
+    """See interfaces.Automations.record."""
+    answers = [_take(tx, row) for row in rows]
+    new = [n for n, answer in enumerate(answers) if isinstance(answer, EventReceipt) and not answer.duplicate]
+    mine = [touch for n in new for touch in touches[n]]
+    names = _names(tx, mine)
+    people = _locked(tx, [(touch.automation_id, touch.key) for touch in mine if touch.automation_id in names])
+    for n in new:
+        changes = list[tuple[Enrolment, Enrolment]]()
+        for touch in touches[n]:
+            before = people.get((touch.automation_id, storable(touch.key)))
+            if before is not None:
+                people[touch.automation_id, before.key] = made = touched(before, touch, tx.now)
+                changes.append((before, made))
+        answers[n] = receipt_of(rows[n], changes, tx.now)
+    _change(tx, list(people.values()))
+    return answers
+
+
+def _take(tx: Transaction, row: EventRow) -> EventReceipt | EventConflict:
+    values = (row.name, storable(row.id), storable(row.producer), row.at, tx.now, row.data, row.fingerprint)
+    entering = tx.insert(events).values(dict(zip(_EVENT, values, strict=True)))
+    if tx.execute(entering.on_conflict_do_nothing(index_elements=["event_id", "producer"])).rowcount:
+        return EventReceipt(row.id, row.name, duplicate=False)
+    mine = and_(events.c.event_id == storable(row.id), events.c.producer == storable(row.producer))
+    first = tx.execute(select(events.c.fingerprint).where(mine)).scalar_one()
+    if first != row.fingerprint:
+        return EventConflict(row.id)
+    return EventReceipt(row.id, row.name, duplicate=True)
+
+
+def _names(tx: Transaction, touches: Sequence[Touch]) -> dict[int, str]:
+    """Of those automations that are still there; they stay until the end of the transaction."""
+    numbers = {touch.automation_id for touch in touches}
+    if not numbers:
+        return {}
+    rows = select(automations.c.id, automations.c.name).where(automations.c.id.in_(numbers)).order_by(automations.c.id)
+    return {row.id: row.name for row in tx.execute(rows.with_for_update(read=True))}
+
+
+def _locked(tx: Transaction, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Enrolment]:
+    """The rows of these keys, made where there are none, and kept from others."""
+    wanted = sorted({(number, storable(key)) for number, key in keys})
+    found: list[Enrolment] = []
+    for chunk in chunks(wanted):
+        new = [_expected(number, key, tx.now) for number, key in chunk]
+        tx.execute(tx.insert(enrolments).on_conflict_do_nothing(index_elements=["automation_id", "key"]), new)
+        for number in {number for number, _ in chunk}:
+            mine = enrolments.c.key.in_([key for owner, key in chunk if owner == number])
+            found += _people(tx, and_(enrolments.c.automation_id == number, mine), locked=True)
+    return {(each.automation_id, each.key): each for each in found}
+
+
+def _expected(automation_id: int, key: str, now: float) -> dict[str, Any]:
+    made = blank("", automation_id, key, now)
+    return {"automation_id": automation_id, "key": key, **{name: getattr(made, name) for name in _CHANGES}}
+
+
+def _change(tx: Transaction, people: Sequence[Enrolment]) -> None:
+    rows = [{"number": each.id, **_values(each, "new_")} for each in sorted(people, key=lambda each: each.id)]
+    if rows:
+        tx.execute(_CHANGE.values({name: bindparam(f"new_{name}") for name in _CHANGES}), rows)
+
+
+def _values(made: Enrolment, before: str = "") -> dict[str, Any]:
+    found = ((name, getattr(made, name)) for name in _CHANGES)
+    return {f"{before}{name}": storable(value) if isinstance(value, str) else value for name, value in found}
+
+
+def kept(tx: Transaction, name: str | None, limit: int) -> list[EventRow]:
+    """See interfaces.Automations.events."""
+    query = select(*(events.c[each] for each in _EVENT)).order_by(events.c.id.desc()).limit(limit)
+    return [EventRow(*row) for row in tx.execute(query if name is None else query.where(events.c.name == name))]
+
+
+# -- people
+
+
+def enrol(tx: Transaction, owner: Automation, rows: Sequence[tuple[str, Entry]]) -> int:
+    """Take in those that are new, while nobody else may; how many."""
+    count = 0
+    for chunk in chunks(list(dict(rows).items())):
+        keys = {storable(key): entry for key, entry in chunk}
+        mine = and_(enrolments.c.automation_id == owner.id, enrolments.c.key.in_(list(keys)))
+        known = set(tx.execute(select(enrolments.c.key).where(mine)).scalars())
+        unmet = blank(owner.name, owner.id, "", tx.now)
+        new = [(key, entered(unmet, entry, tx.now)) for key, entry in keys.items() if key not in known]
+        if new:
+            values = [{"automation_id": owner.id, "key": key, **_values(made)} for key, made in new]
+            tx.execute(insert(enrolments), values)
+            count += len(new)
+    return count
+
+
+def due(tx: Transaction, limit: int, ids: Sequence[int]) -> list[Enrolment]:
+    """See interfaces.Automations.due."""
+    where = and_(LIVE, enrolments.c.due_at <= tx.now, ~automations.c.paused)
+    if ids:
+        where = and_(where, enrolments.c.id.in_(list(ids)))
+    return _people(tx, where, limit=limit)
+
+
+def _people(
+    tx: Transaction, where: ColumnElement[bool], *, locked: bool = False, limit: int | None = None
+) -> list[Enrolment]:
+    if locked:
+        query = _PEOPLE.order_by(enrolments.c.id).with_for_update(of=enrolments)
+    else:
+        query = _PEOPLE.add_columns(_BUSY.label("busy")).order_by(enrolments.c.due_at, enrolments.c.id).limit(limit)
+    return [_record(row, tx.now) for row in tx.execute(query.where(where))]
+
+
+_BUSY = exists(
+    select(deliveries.c.id)
+    .join(submissions, submissions.c.id == deliveries.c.submission_id)
+    .where(submissions.c.public_id == enrolments.c.mail, deliveries.c.state.in_(_UNDER_WAY))
+)
+
+
+def _record(row: AnyRow, now: float) -> Enrolment:
+    values = row._asdict()
+    busy = bool(values.get("busy", False))
+    return Enrolment(**{**values, "state": EnrolmentState(values["state"]), "busy": busy, "read_at": now})
+
+
+def moved(tx: Transaction, moves: Sequence[tuple[Move, Accepted | None]]) -> list[Receipt | IdempotencyConflict | None]:
+    """See interfaces.Automations.moved."""
+    mine = enrolments.c.id.in_([move.seen.id for move, _ in moves])
+    rows = select(enrolments.c.id, enrolments.c.revision).where(mine).order_by(enrolments.c.id)
+    stands = {row.id: row.revision for row in tx.execute(rows.with_for_update())}
+    going = [(move, accepted) for move, accepted in moves if stands.get(move.seen.id) == move.seen.revision]
+    receipts = iter(accepting.add(tx, [accepted for _, accepted in going if accepted is not None], KEY_SECONDS))
+    found: dict[int, Receipt | IdempotencyConflict] = {}
+    people, past = list[Enrolment](), list[tuple[int, Passed]]()
+    for move, accepted in going:
+        made, passed = move.made, move.passed
+        if accepted is not None:
+            found[move.seen.id] = receipt = next(receipts)
+            passed, made = told(move, receipt)
+        people.append(revised(made, move.seen, tx.now))
+        past += [(move.seen.id, each) for each in passed]
+    _change(tx, people)
+    _note(tx, past)
+    return [found.get(move.seen.id) if stands.get(move.seen.id) == move.seen.revision else None for move, _ in moves]
+
+
+def _note(tx: Transaction, past: Sequence[tuple[int, Passed]]) -> None:
+    if not past:
+        return
+    last = (
+        select(enrolment_steps.c.enrolment_id, func.max(enrolment_steps.c.n))
+        .where(enrolment_steps.c.enrolment_id.in_({number for number, _ in past}))
+        .group_by(enrolment_steps.c.enrolment_id)
+    )
+    numbers: dict[int, int] = dict(tx.execute(last).tuples().all())
+    rows = list[dict[str, Any]]()
+    for number, passed in past:
+        numbers[number] = numbers.get(number, 0) + 1
+        rows.append(
+            {"enrolment_id": number, "n": numbers[number]}
+            | passed._asdict()
+            | {"outcome": passed.outcome.value, "detail": storable(passed.detail)}
+        )
+    tx.execute(insert(enrolment_steps), rows)
+
+
+def one(tx: Transaction, owner: Automation, key: str) -> Enrolment | None:
+    """Who has this key, if anybody has."""
+    mine = and_(enrolments.c.automation_id == owner.id, enrolments.c.key == key, enrolments.c.state != _EXPECTED)
+    return next(iter(_people(tx, mine)), None)
+
+
+def listed(tx: Transaction, owner: Automation, states: Sequence[EnrolmentState], limit: int) -> list[Enrolment]:
+    """See interfaces.Automations.enrolments."""
+    which = enrolments.c.state.in_([state.value for state in states]) if states else enrolments.c.state != _EXPECTED
+    mine = _PEOPLE.where(enrolments.c.automation_id == owner.id, which)
+    newest = mine.order_by(enrolments.c.changed_at.desc(), enrolments.c.id.desc()).limit(limit)
+    return [_record(row, tx.now) for row in tx.execute(newest)]
+
+
+def counts(tx: Transaction, owner: Automation) -> dict[tuple[EnrolmentState, str | None], int]:
+    """See interfaces.Automations.counts."""
+    of = enrolments.c.state, enrolments.c.step
+    mine = and_(enrolments.c.automation_id == owner.id, enrolments.c.state != _EXPECTED)
+    rows = tx.execute(select(*of, func.count()).where(mine).group_by(*of))
+    return {(EnrolmentState(state), step): int(number) for state, step, number in rows}
+
+
+def steps(tx: Transaction, owner: Automation, key: str | None, limit: int | None) -> Iterator[Step]:
+    """See interfaces.Automations.steps."""
+    order = enrolment_steps.c.planned_at, enrolment_steps.c.at, enrolments.c.id, enrolment_steps.c.n
+    query = select(enrolments.c.key, enrolments.c.address, *_STEP).join(enrolments)
+    query = query.where(enrolments.c.automation_id == owner.id)
+    if key is not None:
+        query = query.where(enrolments.c.key == key)
+    if limit is not None:
+        query = query.order_by(*(column.desc() for column in order)).limit(limit)
+        rows: Any = reversed(tx.execute(query).all())
+    else:
+        rows = tx.connection.execution_options(yield_per=1000).execute(query.order_by(*order))
+    for who, address, step, planned_at, at, outcome, detail in rows:
+        yield Step(who, address, Passed(step, planned_at, at, StepOutcome(outcome), detail))
+
+
+def change(tx: Transaction, seen: Enrolment, made: Enrolment) -> bool:
+    """See interfaces.Automations.change."""
+    mine = select(enrolments.c.revision).where(enrolments.c.id == seen.id).with_for_update()
+    if tx.execute(mine).scalar() != seen.revision:
+        return False
+    _change(tx, [revised(made, seen, tx.now)])
+    return True
+
+
+def forget(tx: Transaction, seconds: float, limit: int) -> int:
+    """See interfaces.Automations.forget."""
+    since = tx.now - seconds
+    old = select(events.c.id).where(events.c.received_at <= since).limit(limit)
+    gone = tx.execute(delete(events).where(events.c.id.in_(old))).rowcount
+    unmet = select(enrolments.c.id).where(enrolments.c.state == _EXPECTED, enrolments.c.changed_at <= since)
+    gone += tx.execute(delete(enrolments).where(enrolments.c.id.in_(unmet.limit(limit)))).rowcount
+    done = and_(enrolments.c.state.not_in([_ACTIVE, _EXPECTED]), enrolments.c.changed_at <= since)
+    full = and_(done, enrolments.c.outcome != FORGOTTEN)
+    ids = tx.execute(select(enrolments.c.id).where(full).limit(limit)).scalars().all()
+    if ids:
+        tx.execute(delete(enrolment_steps).where(enrolment_steps.c.enrolment_id.in_(ids)))
+        wiped = {"address": "", "data": {}, "seen": {}, "outcome": FORGOTTEN}
+        tx.execute(update(enrolments).where(enrolments.c.id.in_(ids)).values(wiped))
+    return gone + len(ids)

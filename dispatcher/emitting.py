@@ -1,0 +1,76 @@
+"""Takes in what producers emit: committed with all that it means for everybody, then the mails that are due at once."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from dispatcher.emitted import Event, EventReceipt, EventType
+from dispatcher.enrolment import Touch
+from dispatcher.errors import LedgerError, SubmissionError
+from dispatcher.flows import Flows
+from dispatcher.interfaces import Clock, Ledger
+from dispatcher.interfaces_automations import EventRow
+from dispatcher.names import unknown
+
+CHUNK = 200  # events in one transaction
+Answer = EventReceipt | SubmissionError
+
+
+class Emitting:
+    """``move`` looks after these people, of whom something is due now."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, flows: Flows, move: Callable[[Sequence[int]], object]) -> None:
+        self._store, self._clock, self._flows, self._move = ledger.automations, clock, flows, move
+
+    def emit(self, event: Event | Mapping[str, Any], *, producer: str = "", key: str | None = None) -> EventReceipt:
+        """Take in one event: committed when this returns. ``key`` stands in for a missing id.
+
+        Raises SubmissionError naming the field, EventConflict for an id that another event has, LedgerUnavailable when
+        nothing was changed.
+        """
+        answer = next(self.emit_many([event], producer=producer, key=key))
+        if isinstance(answer, SubmissionError):
+            raise answer
+        return answer
+
+    def emit_many(
+        self, events: Iterable[Event | Mapping[str, Any]], *, producer: str = "", key: str | None = None
+    ) -> Iterator[Answer]:
+        """Take in any number, committed in chunks; one answer each, in order: a receipt or the error that it met."""
+        waiting = iter(events)
+        while group := list(islice(waiting, CHUNK)):
+            yield from self._commit(group, producer, key)
+
+    def _commit(self, group: Sequence[Event | Mapping[str, Any]], producer: str, key: str | None) -> list[Answer]:
+        self._flows.look()
+        read = [self._read(event, producer, key) for event in group]
+        good = [each for each in read if not isinstance(each, SubmissionError)]
+        stored = iter(self._store.record([row for row, _ in good], [touches for _, touches in good]) if good else ())
+        answers: list[Answer] = [each if isinstance(each, SubmissionError) else next(stored) for each in read]
+        due = [number for answer in answers if isinstance(answer, EventReceipt) for number in answer.due]
+        if due:
+            with suppress(LedgerError):  # what was taken in is taken in; workers look after the rest
+                self._move(due)
+        return answers
+
+    def _read(
+        self, event: Event | Mapping[str, Any], producer: str, key: str | None
+    ) -> tuple[EventRow, list[Touch]] | SubmissionError:
+        try:
+            made = event if isinstance(event, Event) else Event.parse(event)
+            self._kind(made.event).schema.check(made.data, "data")
+            now = self._clock.time()
+            at = min(made.moment(now), now)
+            own = made.id or key or uuid4().hex
+            row = EventRow(made.event, own, producer, at, now, made.data, made.fingerprint)
+            return row, self._flows.touches(made.event, made.data, at)
+        except SubmissionError as error:
+            return error
+
+    def _kind(self, name: str) -> EventType:
+        found = self._flows.types.get(name)
+        if found is None:
+            raise SubmissionError("event", unknown("kind of event", name, self._flows.types))
+        return found

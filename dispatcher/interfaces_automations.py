@@ -1,0 +1,130 @@
+"""What keeps automations: their versions, the events that came, and who is where."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from dispatcher.automation import Automation, Scan
+from dispatcher.delivery import Actor
+from dispatcher.emitted import EventReceipt
+from dispatcher.enrolment import Enrolment, EnrolmentState, Entry, Passed, Touch
+from dispatcher.errors import EventConflict, IdempotencyConflict
+from dispatcher.flow import Move
+from dispatcher.mail import Accepted, Receipt
+
+
+class EventRow(NamedTuple):
+    """An event as it is kept. ``at``: when it happened; ``id``: the producer's."""
+
+    name: str
+    id: str
+    producer: str
+    at: float
+    received_at: float
+    data: Mapping[str, Any]
+    fingerprint: str
+
+
+class Step(NamedTuple):
+    """A line of what has become of people: whose it was, and the step."""
+
+    key: str
+    address: str
+    passed: Passed
+
+
+def receipt_of(row: EventRow, changes: Sequence[tuple[Enrolment, Enrolment]], now: float) -> EventReceipt:
+    """Of an event that is new, and what it did to whom: before and after."""
+    inside = EnrolmentState.EXPECTED, EnrolmentState.ACTIVE
+    enrolled = [f"{made.automation}/{made.key}" for before, made in changes if (before.state, made.state) == inside]
+    due = [made.id for _, made in changes if made.is_due(now)]
+    return EventReceipt(row.id, row.name, duplicate=False, enrolled=tuple(enrolled), due=tuple(due))
+
+
+class Automations(Protocol):
+    """Automations in the ledger. A method is one transaction; raises LedgerUnavailable, changing nothing, and NotFound
+    for a name that is nobody's."""
+
+    def load(self, specs: Sequence[tuple[Mapping[str, Any], Scan | None]], types: Sequence[Mapping[str, Any]],
+             actor: Actor) -> list[str]:  # fmt: skip
+        """Go by these documents from now on: those that differ from what is there, each a new version. Names what has
+        changed, such as ``welcome version 2``. An act, if anything has."""
+        ...
+
+    def get(self, name: str) -> Automation: ...
+
+    def listed(self) -> list[Automation]:
+        """All of them, by name."""
+        ...
+
+    def documents(self) -> dict[tuple[int, int], Mapping[str, Any]]:
+        """All versions, by number of the automation and of the version. What is there once never changes."""
+        ...
+
+    def event_types(self) -> dict[str, Mapping[str, Any]]: ...
+
+    def act(self, name: str, verb: str, actor: Actor) -> Automation:
+        """``pause``: nothing of it is sent, while events are noted and people taken in; ``resume``. Raises
+        SubmissionError where it is so already. An act."""
+        ...
+
+    def remove(self, name: str, actor: Actor) -> None:
+        """With all who are and were in it. Raises SubmissionError while anybody is. An act."""
+        ...
+
+    # -- events
+    def record(
+        self, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]]
+    ) -> list[EventReceipt | EventConflict]:
+        """Keep events, and what each means for whom, in order. The same id of the same producer is the same event:
+        nothing is done again. Touches must not refer to an automation that was removed meanwhile: those are nothing."""
+        ...
+
+    def events(self, name: str | None, limit: int) -> list[EventRow]:
+        """The newest first."""
+        ...
+
+    # -- people
+    def enrol(self, seen: Automation, rows: Sequence[tuple[str, Entry]], scan: Scan) -> int | None:
+        """Take these in, by key, and move on what was looked through; how many were new. None, and nothing is
+        changed, when somebody else did, or it is not as it was seen."""
+        ...
+
+    def due(self, limit: int, ids: Sequence[int] = ()) -> list[Enrolment]:
+        """Who is to be looked at now, the longest first; of these only, if any are named."""
+        ...
+
+    def moved(self, moves: Sequence[tuple[Move, Accepted | None]]) -> list[Receipt | IdempotencyConflict | None]:
+        """Apply these, with their mails, all or nothing; each only if the enrolment is as it was seen. The receipts of
+        those that went: None for one that did not, or has no mail."""
+        ...
+
+    def enrolled(self, name: str, key: str) -> Enrolment: ...
+
+    def enrolments(self, name: str, *states: EnrolmentState, limit: int) -> list[Enrolment]:
+        """Who changed last first."""
+        ...
+
+    def counts(self, name: str) -> dict[tuple[EnrolmentState, str | None], int]:
+        """By state and next step."""
+        ...
+
+    def steps(self, name: str, key: str | None = None, limit: int | None = None) -> Iterator[Step]:
+        """What has become of whom, the oldest first."""
+        ...
+
+    def change(self, seen: Enrolment, made: Enrolment, actor: Actor, verb: str) -> bool:
+        """By hand; False if it is not as it was seen. An act."""
+        ...
+
+    def pending(self) -> bool:
+        """Whether anybody is due, or a day is to be looked through."""
+        ...
+
+    def scans(self) -> list[Automation]:
+        """Those by dates that are to look on now, unless they are paused."""
+        ...
+
+    def forget(self, seconds: float, limit: int) -> int:
+        """Remove events that came, and wipe what is known of people who were done, longer ago than that; how many.
+        That they were in it is remembered."""
+        ...

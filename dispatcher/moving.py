@@ -1,0 +1,179 @@
+"""Moves people on in automations: who is due gets what comes next for them; days that come round are looked through.
+
+Any number may do it at once. A step and its mail are one transaction, from the revision that was seen: whoever comes
+second changes nothing.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+from dispatcher import dates
+from dispatcher.audience import where
+from dispatcher.automation import Automation, AutomationSpec, Scan, look_up
+from dispatcher.delivery import Actor
+from dispatcher.enrolment import Enrolment, EnrolmentState, Entry
+from dispatcher.errors import AudienceError, AutomationError, NotFound, SubmissionError
+from dispatcher.events import EnrolmentFailed
+from dispatcher.flow import Move, refused
+from dispatcher.flows import Flows
+from dispatcher.interfaces import Clock, EventSink, Ledger
+from dispatcher.mail import Accepted, Receipt
+
+CHUNK = 200  # people in one transaction
+ROWS = 1000  # of an audience, in one transaction
+LOOK_SECONDS = 300.0  # how often it is seen whether an audience has another version
+Checked = Accepted | SubmissionError
+Mail = tuple[Mapping[str, Any], str]  # a submission and its key
+
+
+class Moving:
+    """``check`` answers submissions with their keys as the ledger takes them, ``ring`` rings for what was taken, and
+    ``wait`` says for how many seconds an automation's own rate allows no more of it."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        sink: EventSink,
+        flows: Flows,
+        *,
+        check: Callable[[Sequence[Mail]], Sequence[Checked]],
+        ring: Callable[[Sequence[Accepted], Sequence[Receipt]], object],
+        wait: Callable[[str, tuple[str, ...]], float],
+    ) -> None:
+        self._ledger, self._store, self._clock, self._sink, self._flows = ledger, ledger.automations, clock, sink, flows
+        self._check, self._ring, self._wait = check, ring, wait
+
+    def run(self, over: Callable[[], bool]) -> bool:
+        """Until it is ``over``; whether there is more to do at once."""
+        self._flows.look(again=True)
+        scanning = self._scan_all(over)
+        while not over():
+            people = self._store.due(CHUNK)
+            if not people:
+                return scanning
+            self._move(people, paced=True)
+        return True
+
+    def some(self, ids: Sequence[int]) -> None:
+        """These people, as far as nothing but their events is asked for."""
+        for start in range(0, len(ids), CHUNK):
+            self._move(self._store.due(CHUNK, ids[start : start + CHUNK]), paced=False)
+
+    def _move(self, people: Sequence[Enrolment], *, paced: bool) -> None:
+        moves = [move for each in people if (move := self._next(each, paced=paced)) is not None]
+        mails = [(move.mail, _key(move)) for move in moves if move.mail is not None]
+        checked = iter(self._check(mails))
+        going: list[tuple[Move, Accepted | None]] = []
+        for move in moves:
+            answer = next(checked) if move.mail is not None else None
+            if isinstance(answer, SubmissionError):
+                going.append((refused(move, str(answer)), None))
+            else:
+                going.append((move, answer))
+        receipts = self._store.moved(going)
+        pairs = zip(going, receipts, strict=True)
+        taken = [(accepted, got) for (_, accepted), got in pairs if accepted is not None and isinstance(got, Receipt)]
+        self._ring([accepted for accepted, _ in taken], [receipt for _, receipt in taken])
+        for made in [move.made for move, _ in going if move.made.state is EnrolmentState.FAILED]:
+            self._sink(EnrolmentFailed(made.automation, made.key, made.step or "", made.outcome))
+
+    def _next(self, seen: Enrolment, *, paced: bool) -> Move | None:
+        """None: it is left to those who keep the rate, or its automation was paused."""
+        try:
+            flow = self._flows.flow(seen.automation_id, seen.version)
+        except AutomationError as error:
+            self._pause(seen.automation, str(error))
+            return None
+        move = flow.move(seen, seen.read_at)
+        if move.mail is None or not flow.spec.rate:
+            return move
+        if not paced:
+            return None
+        wait = self._wait(flow.spec.name, flow.spec.rate)
+        return Move(seen, replace(seen, due_at=seen.read_at + wait), ()) if wait else move
+
+    def _pause(self, name: str, reason: str) -> None:
+        """It cannot be gone by here: the others go on, and a person sees why."""
+        with suppress(SubmissionError, NotFound):  # paused or removed by somebody else just now
+            self._store.act(name, "pause", Actor("dispatcher", "automations", reason))
+
+    # -- days
+
+    def _scan_all(self, over: Callable[[], bool]) -> bool:
+        """Look through the audiences of which a day has come; whether there is more."""
+        while waiting := self._store.scans():
+            for owner in waiting:
+                if over():
+                    return True
+                self._scan(owner)
+        return False
+
+    def _scan(self, owner: Automation) -> None:
+        scan, now = owner.scan or Scan("", None, 0, 0.0), self._clock.time()
+        try:
+            spec = self._flows.spec(owner.id, owner.version)
+            version = self._ledger.audiences.current(spec.date.audience if spec.date else "")
+        except (AutomationError, NotFound) as error:
+            self._pause(owner.name, str(error))
+            return
+        if scan.version != version.id:  # the first one, or other people: whose day is not over is looked for again
+            scan = Scan(_again(scan, spec, now), version.id, 0, now)
+        rows = self._rows(owner, spec, scan, now)
+        self._store.enrol(owner, *rows)
+
+    def _rows(
+        self, owner: Automation, spec: AutomationSpec, scan: Scan, now: float
+    ) -> tuple[list[tuple[str, Entry]], Scan]:
+        """Whose day it is among the next members, and where to go on."""
+        trigger, day = spec.date, date.fromisoformat(scan.day)
+        if trigger is None:
+            return [], scan
+        if (begins := dates.scanned_at(day, trigger)) > now:
+            return [], replace(scan, at=max(now + 1.0, min(begins, now + LOOK_SECONDS)))
+        columns = self._ledger.audiences.by_id(scan.version or 0).columns
+        try:
+            meant = where(trigger.where, columns)
+        except AudienceError as error:
+            self._pause(owner.name, str(error))
+            return [], scan
+        members = self._ledger.audiences.members(scan.version or 0, scan.after, ROWS)
+        people = [dates.Person(address, shown, json.loads(own)) for _, address, shown, own in members]
+        clock = functools.partial(_clock, spec)
+        rows = [
+            (each.key, Entry(owner.version, each.at, each.address, _data(spec, each.attributes)))
+            for each in dates.celebrating([each for each in people if meant(each.attributes)], day, trigger, clock)
+            if each.at >= owner.created_at
+        ]
+        if len(members) == ROWS:
+            return rows, replace(scan, after=members[-1][0], at=now)
+        following = day + timedelta(days=1)
+        at = min(dates.scanned_at(following, trigger), now + LOOK_SECONDS)
+        return rows, Scan(following.isoformat(), scan.version, 0, at)
+
+
+def _key(move: Move) -> str:
+    """Of the mail of a step: by it there is one, whoever sends it how often."""
+    return f"automation/{move.seen.automation}/{move.seen.id}/{move.passed[-1].step}"
+
+
+def _again(scan: Scan, spec: AutomationSpec, now: float) -> str:
+    """From which day on other people are looked through: the first that is not over, or too late, everywhere."""
+    if spec.date is None:
+        return scan.day
+    first = dates.first_day(spec.date, now - (spec.late or 0.0)).isoformat()
+    return min(scan.day, first) if scan.version is not None else scan.day
+
+
+def _data(spec: AutomationSpec, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {spec.under: dict(attributes)} if spec.under else dict(attributes)
+
+
+def _clock(spec: AutomationSpec, attributes: Mapping[str, Any]) -> str:
+    """Where somebody lives; an audience's zones are known to be some."""
+    return look_up(_data(spec, attributes), spec.person.get("zone", "")) or spec.zone
