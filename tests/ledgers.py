@@ -39,6 +39,12 @@ _MOMENTS = {
     "audience_versions": ("made_at", "ready_at"),
     "schedules": ("seen_until", "next_at", "created_at", "changed_at"),
     "occurrences": ("at", "changed_at"),
+    "automations": ("scan_at", "created_at", "changed_at"),
+    "automation_versions": ("loaded_at",),
+    "event_types": ("changed_at",),
+    "events": ("at", "received_at"),
+    "enrolments": ("planned_at", "due_at", "since", "entered_at", "changed_at"),
+    "enrolment_steps": ("planned_at", "at"),
     "campaigns": ("start_at", "created_at", "changed_at", "started_at", "finished_at", "reported_at"),
 }
 

@@ -58,7 +58,7 @@ class SqlAutomations:
 
     def event_types(self) -> dict[str, Mapping[str, Any]]:
         with self._database.reading() as tx:
-            return dict(tx.execute(select(event_types.c.name, event_types.c.document)).tuples().all())
+            return dict(tx.execute(select(event_types.c.name, event_types.c.document)).all())
 
     def act(self, name: str, verb: str, actor: Actor) -> Automation:
         with self._database.writing() as tx:

@@ -83,7 +83,8 @@ def record(
 def _take(tx: Transaction, row: EventRow) -> EventReceipt | EventConflict:
     values = (row.name, storable(row.id), storable(row.producer), row.at, tx.now, row.data, row.fingerprint)
     entering = tx.insert(events).values(dict(zip(_EVENT, values, strict=True)))
-    if tx.execute(entering.on_conflict_do_nothing(index_elements=["event_id", "producer"])).rowcount:
+    new = entering.on_conflict_do_nothing(index_elements=["event_id", "producer"]).returning(events.c.id)
+    if tx.execute(new).first() is not None:
         return EventReceipt(row.id, row.name, duplicate=False)
     mine = and_(events.c.event_id == storable(row.id), events.c.producer == storable(row.producer))
     first = tx.execute(select(events.c.fingerprint).where(mine)).scalar_one()
@@ -215,7 +216,7 @@ def _note(tx: Transaction, past: Sequence[tuple[int, Passed]]) -> None:
         .where(enrolment_steps.c.enrolment_id.in_({number for number, _ in past}))
         .group_by(enrolment_steps.c.enrolment_id)
     )
-    numbers: dict[int, int] = dict(tx.execute(last).tuples().all())
+    numbers: dict[int, int] = dict(tx.execute(last).all())
     rows = list[dict[str, Any]]()
     for number, passed in past:
         numbers[number] = numbers.get(number, 0) + 1
