@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from dispatcher.campaign import CampaignSpec as CampaignSpec
     from dispatcher.delivery import Actor as Actor
     from dispatcher.dispatcher import Dispatcher as Dispatcher
+    from dispatcher.emitted import Event as Event
+    from dispatcher.emitted import EventReceipt as EventReceipt
     from dispatcher.errors import DispatcherError as DispatcherError
     from dispatcher.errors import SubmissionError as SubmissionError
     from dispatcher.mail import Attachment as Attachment
@@ -22,6 +24,8 @@ _HOMES = {
     "CampaignSpec": "campaign",
     "Dispatcher": "dispatcher",
     "DispatcherError": "errors",
+    "Event": "emitted",
+    "EventReceipt": "emitted",
     "Receipt": "mail",
     "Recipient": "mail",
     "ScheduleSpec": "schedule",
@@ -34,6 +38,8 @@ __all__ = [
     "CampaignSpec",
     "Dispatcher",
     "DispatcherError",
+    "Event",
+    "EventReceipt",
     "Receipt",
     "Recipient",
     "ScheduleSpec",

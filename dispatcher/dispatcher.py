@@ -27,7 +27,7 @@ from dispatcher.delivery import Lane, Selector
 from dispatcher.emitted import Event, EventReceipt
 from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.events import unfailing
-from dispatcher.handed import Handed
+from dispatcher.handed import EVENT_DOOR, Handed
 from dispatcher.head import Context
 from dispatcher.interfaces import Blobs, Clock, EventSink, Journals, Ledger, Queue, RateLimiter, Transport
 from dispatcher.mail import Accepted, Receipt, Submission
@@ -227,6 +227,14 @@ class Dispatcher:
             if isinstance(answer, SubmissionError):
                 self._keep(each, door, answer)
         return ["rejected" if isinstance(answer, SubmissionError) else answer.id for answer in answers]
+
+    def take_in_event(self, document: Any, *, reference: str, producer: str = "") -> str:
+        """Take in an event that came as a Celery task: its id, or ``rejected``; as ``take_in``."""
+        try:
+            return self.emit(document, producer=producer, key=f"task:{reference}").id
+        except SubmissionError as error:
+            self._keep(Handed(document, reference, producer), EVENT_DOOR, error)
+            return "rejected"
 
     def keep_reject(self, document: Any, *, door: str, reference: str, producer: str, error: SubmissionError) -> None:
         """Keep a submission that was refused, for a person to look at."""

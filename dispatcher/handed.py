@@ -9,6 +9,7 @@ from typing import Any
 from dispatcher.errors import MessageTooLarge, SubmissionError
 
 FIELD, PRODUCER = "submission", "producer"
+EVENT_DOOR = "event"  # by which rejects that were events are known
 MAX_BYTES = 8 * 1024 * 1024
 MAX_PRODUCER = 256
 Pairs = Sequence[tuple[bytes, bytes]]

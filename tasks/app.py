@@ -14,7 +14,7 @@ from dispatcher.policy import UPKEEP_SECONDS
 from dispatcher.sources import load
 
 settings = load()
-app = Celery("dispatcher", include=[f"{__package__}.outbound", f"{__package__}.lifecycle"])
+app = Celery("dispatcher", include=[f"{__package__}.{name}" for name in ("outbound", "intake", "lifecycle")])
 broker = broker_address(settings) or BrokerAddress("redis://127.0.0.1:6379/0")
 app.conf.update(configuration(broker))
 

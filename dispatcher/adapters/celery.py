@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 INTAKE, CONTROL = "mail.intake", "mail.control"
 QUEUES = (Lane.TRANSACTIONAL.queue, Lane.BULK.queue, INTAKE, CONTROL)
-SUBMIT, DELIVER, SWEEP, UPKEEP, EXPAND = "mail.submit", "mail.deliver", "mail.sweep", "mail.upkeep", "mail.expand"
+SUBMIT, EMIT, DELIVER = "mail.submit", "mail.event", "mail.deliver"
+SWEEP, UPKEEP, EXPAND = "mail.sweep", "mail.upkeep", "mail.expand"
 EXPAND_SECONDS = 60.0  # after which a bell for schedules and campaigns is stale
 _SILENT_SECONDS = 5.0
 

@@ -8,8 +8,10 @@ import typer
 from dispatcher.cli.opening import actor, opened, opened_ledger
 from dispatcher.cli.output import Json, Reason, Yes, confirmed, count, document, line, note, plain, table, when
 from dispatcher.errors import NotFound, SubmissionError
+from dispatcher.handed import EVENT_DOOR
 
 if TYPE_CHECKING:
+    from dispatcher.dispatcher import Dispatcher
     from dispatcher.interfaces import Ledger
     from dispatcher.records import Reject
 
@@ -57,16 +59,16 @@ def resubmit(numbers: Numbers, reason: Reason = "", yes: Yes = False, as_json: J
         confirmed(f"{count(len(found), 'reject')} will be submitted again", yes=yes)
         for reject in found:
             try:
-                payload = _document(reject)
-                receipt = dispatcher.submit(payload, producer=reject.producer, key=f"{reject.door}:{reject.reference}")
+                made = _again(dispatcher, reject)
             except SubmissionError as error:
                 note(f"dispatcher: {reject.id}: {error}")
                 answers.append({"id": reject.id, "submission": None, "reason": str(error)})
                 continue
             dispatcher.ledger.resolve_reject(reject.id, "resubmitted", actor(reason))
-            answers.append({"id": reject.id, "submission": receipt.id, "reason": None})
+            answers.append({"id": reject.id, "submission": made, "reason": None})
             if not as_json:
-                line(f"{reject.id}\tis submission {receipt.id} now")
+                what = "event" if reject.door == EVENT_DOOR else "submission"
+                line(f"{reject.id}\tis {what} {made} now")
     if as_json:
         document(answers)
     raise typer.Exit(0 if all(answer["submission"] for answer in answers) else 1)
@@ -81,6 +83,14 @@ def drop(numbers: Numbers, reason: Reason = "", yes: Yes = False, as_json: Json 
         for reject in found:
             ledger.resolve_reject(reject.id, "dropped", actor(reason))
     document({"dropped": len(found)}) if as_json else line(f"{count(len(found), 'reject')} dropped")
+
+
+def _again(dispatcher: "Dispatcher", reject: "Reject") -> str:
+    """The id of what it has become. Raises SubmissionError."""
+    payload = _document(reject)
+    if reject.door == EVENT_DOOR:
+        return dispatcher.emit(payload, producer=reject.producer, key=f"task:{reject.reference}").id
+    return dispatcher.submit(payload, producer=reject.producer, key=f"{reject.door}:{reject.reference}").id
 
 
 def _document(reject: "Reject") -> Any:

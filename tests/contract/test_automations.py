@@ -133,7 +133,9 @@ def test_an_event_takes_somebody_in(kept: Kept) -> None:
     owner = loaded(kept)
     receipt = record(kept, event(), entering(owner))
     found = kept.ledger.automations.enrolled("welcome", "7")
-    assert receipt == EventReceipt("1", "customer.registered", duplicate=False, enrolled=("welcome/7",), due=(found.id,))
+    assert receipt == EventReceipt(
+        "1", "customer.registered", duplicate=False, enrolled=("welcome/7",), due=(found.id,)
+    )
     assert (found.state, found.step, found.since, found.version) == (ACTIVE, None, 1000.0, 1)
     assert (found.address, found.data) == ("li@example.com", {"customer": {"name": "Li"}})
     assert [each.name for each in kept.ledger.automations.events(None, 10)] == ["customer.registered"]

@@ -50,5 +50,7 @@ def test_its_templates_are_found_inside(installed: Path) -> None:
 
 def test_its_workers_start_under_their_own_name(installed: Path) -> None:
     done = run(installed, "-c", "import dispatcher.tasks; print(dispatcher.tasks.app.conf.include)")
-    assert done.stdout.strip() == "['dispatcher.tasks.outbound', 'dispatcher.tasks.lifecycle']"
+    assert (
+        done.stdout.strip() == "['dispatcher.tasks.outbound', 'dispatcher.tasks.intake', 'dispatcher.tasks.lifecycle']"
+    )
     assert run(installed, "-m", "dispatcher.tasks", "worker", "--help").returncode == 0

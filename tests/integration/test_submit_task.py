@@ -13,13 +13,13 @@ from tests.servers import Redis
 
 SCRIPT = """
 import json
-from tasks import outbound
+from tasks import intake
 from tasks.lifecycle import current
 
 MAIL = {"to": ["a@example.com"], "from": "erp@example.com", "subject": "Hi", "text": "x"}
 
 def run(task, *args, **kwargs):
-    return outbound.submit.apply(args=args, kwargs=kwargs, task_id=task).result
+    return intake.submit.apply(args=args, kwargs=kwargs, task_id=task).result
 
 def broken(*_, **__):
     raise ZeroDivisionError("a fault of ours")
@@ -34,7 +34,7 @@ answers = {
     "long producer": run("long producer", submission=MAIL, producer="x" * 5000),
 }
 for _ in range(3):
-    outbound.strikes.strike("killer")
+    intake.strikes.strike("killer")
 answers["killer"] = run("killer", submission=MAIL)
 dispatcher = current()
 dispatcher.take_in = broken
