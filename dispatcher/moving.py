@@ -53,12 +53,11 @@ class Moving:
         """Until it is ``over``; whether there is more to do at once."""
         self._flows.look(again=True)
         scanning = self._scan_all(over)
-        while not over():
-            people = self._store.due(CHUNK)
-            if not people:
-                return scanning
+        while people := self._store.due(CHUNK):
+            if over():
+                return True
             self._move(people, paced=True)
-        return True
+        return scanning
 
     def some(self, ids: Sequence[int]) -> None:
         """These people, as far as nothing but their events is asked for."""
