@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from dispatcher import automation_check, dates
 from dispatcher.audience import Column
@@ -11,16 +12,31 @@ from dispatcher.automation_check import Fault, Surroundings
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventType
 from dispatcher.emitting import Emitting
-from dispatcher.enrolment import Enrolment, EnrolmentState
+from dispatcher.enrolment import Enrolment, EnrolmentState, StepOutcome
 from dispatcher.errors import AutomationError, SubmissionError
+from dispatcher.flow import Flow
 from dispatcher.flows import Flows
 from dispatcher.interfaces import Clock, EventSink, Ledger
 from dispatcher.interfaces_automations import EventRow, Step
 from dispatcher.kind import Kind
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.moving import Checked, Mail, Moving
+from dispatcher.zones import zone
 
 _TRIES = 10
+_MAILED = StepOutcome.SENT, StepOutcome.SUPPRESSED
+
+
+class Line(NamedTuple):
+    """A step that was to be at ``at``, by the person's own clock: what has become of it, and its template, or why."""
+
+    at: str
+    automation: str
+    key: str
+    to: str
+    step: str
+    outcome: str
+    what: str
 
 
 class Automations:
@@ -134,6 +150,17 @@ class Automations:
         """What has become of whom, the oldest first."""
         return self._store.steps(name, key, limit)
 
+    def lines(self, name: str, key: str | None = None, limit: int | None = None) -> Iterator[Line]:
+        """The same for people, by their own clocks."""
+        owner, known = self._store.get(name), dict[str, tuple[str, Flow]]()
+        for step in self.steps(name, key, limit):
+            if step.key not in known:
+                found = self._store.enrolled(name, step.key)
+                flow = self._flows.flow(owner.id, found.version)
+                known[step.key] = flow.where(found).zone, flow
+            zone_name, flow = known[step.key]
+            yield line(step, name, flow.spec, zone_name)
+
     def events(self, name: str | None = None, limit: int = 20) -> list[EventRow]:
         """What was emitted, the newest first."""
         return self._store.events(name, limit)
@@ -189,6 +216,15 @@ class Automations:
             if self._store.change(seen, change(seen), actor, verb):
                 return self._store.enrolled(name, key)
         raise SubmissionError(key, "is moved on all the time; try again")
+
+
+def line(step: Step, name: str, spec: AutomationSpec, zone_name: str) -> Line:
+    """A step as people read it."""
+    key, address, passed = step
+    at = datetime.fromtimestamp(passed.planned_at, zone(zone_name)).isoformat(sep=" ", timespec="minutes")
+    sent = spec.by_name[passed.step].send or {} if passed.outcome in _MAILED else {}
+    what = sent.get("template") or sent.get("subject") or passed.detail
+    return Line(at, name, key, address, passed.step, passed.outcome.value, what)
 
 
 def _name(document: Mapping[str, Any]) -> tuple[str, str]:

@@ -73,9 +73,14 @@ class Enrolment:
     busy: bool = field(default=False, compare=False)
     read_at: float = field(default=0.0, compare=False)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is to be done for them, now or later."""
+        return self.state is EnrolmentState.ACTIVE and self.due_at is not None
+
     def is_due(self, now: float) -> bool:
-        """Whether something is to be done for them."""
-        return self.state is EnrolmentState.ACTIVE and self.due_at is not None and self.due_at <= now
+        """Whether something is to be done for them now."""
+        return self.is_waiting and (self.due_at or 0.0) <= now
 
     def saw(self, event: str | None) -> bool:
         return event is not None and event in self.seen

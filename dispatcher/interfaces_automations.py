@@ -120,6 +120,10 @@ class Automations(Protocol):
         """Whether anybody is due, or a day is to be looked through."""
         ...
 
+    def next_at(self) -> float | None:
+        """When somebody is due next, or a day is to be looked through; None: never."""
+        ...
+
     def scans(self) -> list[Automation]:
         """Those by dates that are to look on now, unless they are paused."""
         ...

@@ -10,11 +10,13 @@ from dispatcher import __version__
 from dispatcher.cli import (
     acts,
     audiences,
+    automations,
     broker,
     campaigns,
     db,
     demo,
     doctor,
+    events,
     messages,
     pages,
     pause,
@@ -61,6 +63,8 @@ app.command("acts", epilog="Example: dispatcher acts --since 2d")(acts.acts)
 app.add_typer(messages.app, name="messages")
 app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(automations.app, name="automations")
+app.add_typer(events.app, name="events")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(templates.app, name="templates")

@@ -248,6 +248,13 @@ class MemoryAutomations:
         with self._lock:
             return bool(self.due(1) or self.scans())
 
+    def next_at(self) -> float | None:
+        with self._lock:
+            on = {each.id: each for each in self._rows.values() if not each.paused}
+            people = [each.due_at for each in self._people.values() if each.automation_id in on and each.is_waiting]
+            days = [each.scan.at for each in on.values() if each.scan is not None]
+            return min((at for at in (*people, *days) if at is not None), default=None)
+
     def scans(self) -> list[Automation]:
         with self._lock:
             now = self._now()

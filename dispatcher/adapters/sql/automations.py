@@ -139,6 +139,12 @@ class SqlAutomations:
             looks = select(automations.c.id).where(_LOOKS, automations.c.scan_at <= tx.now).limit(1)
             return bool(tx.execute(looks).first() or enrolling.due(tx, 1, ()))
 
+    def next_at(self) -> float | None:
+        with self._database.reading() as tx:
+            days = tx.execute(select(func.min(automations.c.scan_at)).where(_LOOKS)).scalar()
+            found = [at for at in (days, enrolling.next_at(tx)) if at is not None]
+            return min(found, default=None)
+
     def scans(self) -> list[Automation]:
         with self._database.reading() as tx:
             rows = tx.execute(_ALL.where(_LOOKS, automations.c.scan_at <= tx.now).order_by(automations.c.name))

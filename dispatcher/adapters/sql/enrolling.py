@@ -164,6 +164,12 @@ def due(tx: Transaction, limit: int, ids: Sequence[int]) -> list[Enrolment]:
     return _people(tx, where, limit=limit)
 
 
+def next_at(tx: Transaction) -> float | None:
+    """When somebody is due next."""
+    soonest = select(enrolments.c.due_at).join(automations).where(LIVE, ~automations.c.paused)
+    return tx.execute(soonest.order_by(enrolments.c.due_at).limit(1)).scalar()
+
+
 def _people(
     tx: Transaction, where: ColumnElement[bool], *, locked: bool = False, limit: int | None = None
 ) -> list[Enrolment]:
