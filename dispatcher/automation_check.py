@@ -11,7 +11,7 @@ from dispatcher.automation_schema import AUTOMATION, EVENT
 from dispatcher.emitted import EventType
 from dispatcher.enrolment import Enrolment, blank
 from dispatcher.errors import AudienceError, DispatcherError, NotFound, SubmissionError
-from dispatcher.flow import Flow
+from dispatcher.flow import Flow, laid_over
 from dispatcher.hours import Hours
 from dispatcher.kind import Kind
 from dispatcher.names import unknown
@@ -278,32 +278,30 @@ class _Check:
 
     def _mails(self) -> None:
         flow = Flow(self.spec, {})
-        data = self._sample()
-        if data is None:
-            return
         for n, step in enumerate(self.spec.steps):
-            if step.send is None:
+            data = self._sample(n)
+            if step.send is None or data is None:
                 continue
             document = flow.submission(_sampled(data), step)
             try:
                 self.around.accept(document)
             except SubmissionError as error:
-                self.found.append(Fault(_place(n, error.field, step.send), f"{step.name}: {error}"))
+                self.found.append(Fault(_place(n, error.field, step.send), f"with sample data: {error}"))
             except DispatcherError as error:
-                self.found.append(Fault(f"steps[{n}].send", f"{step.name}: {error}"))
+                self.found.append(Fault(f"steps[{n}].send", str(error)))
 
-    def _sample(self) -> dict[str, Any] | None:
-        """None: there is none to check by."""
+    def _sample(self, upto: int) -> dict[str, Any] | None:
+        """As the data may be at a step; None: there is none to check by."""
         if self.spec.date is not None:
             own = {each.name: _SAMPLES[each.kind] for each in self._own_columns() if each.kind is not Kind.ADDRESS}
             return {self.spec.under: own} if self.spec.under else own
         found: dict[str, Any] = {}
-        for name in (self.spec.event, *(step.wait_for for step in self.spec.steps)):
+        for name in (self.spec.event, *(step.wait_for for step in self.spec.steps[: upto + 1])):
             if name is None:
                 continue
             if not self.around.events[name].sample:
                 return None
-            found |= self.around.events[name].sample
+            found = laid_over(found, self.around.events[name].sample)
         return found
 
 
@@ -313,5 +311,7 @@ def _sampled(data: Mapping[str, Any]) -> Enrolment:
 
 
 def _place(n: int, field_name: str, send: Mapping[str, Any]) -> str:
+    """Where in a step's mail: its data is that of the template."""
     first = field_name.partition(".")[0].partition("[")[0]
-    return f"steps[{n}].send.{first}" if first in send else first or f"steps[{n}].send"
+    first = "template" if first == "data" and "data" not in send else first
+    return f"steps[{n}].send.{first}" if first in send else f"steps[{n}].send"

@@ -126,10 +126,10 @@ class Flow:
     def data(self, made: Enrolment, step: Step) -> dict[str, Any]:
         """Of a step's template: what its file gives, over it what took the person in, and over that what the events
         brought that were waited for."""
-        found = {**((step.send or {}).get("data") or {}), **made.data}
+        found = laid_over((step.send or {}).get("data", {}), made.data)
         for awaited in dict.fromkeys(each.wait_for for each in self.spec.steps):
             if awaited is not None and made.saw(awaited):
-                found |= made.seen[awaited].get("data") or {}
+                found = laid_over(found, made.seen[awaited]["data"] or {})
         return found
 
     def submission(self, made: Enrolment, step: Step) -> dict[str, Any]:
@@ -141,6 +141,16 @@ class Flow:
         if where.locale is not None and "locale" not in send:
             found["locale"] = where.locale
         return found | {"metadata": {"automation": self.spec.name, "step": step.name, "key": made.key}}
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, object by object; where both say something, what is above."""
+    found = dict(below)
+    for name, value in above.items():
+        before = found.get(name)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        found[name] = laid_over(before, value) if both else value
+    return found
 
 
 def told(move: Move, receipt: Receipt | IdempotencyConflict) -> tuple[tuple[Passed, ...], Enrolment]:

@@ -26,7 +26,7 @@ from dispatcher.mail import Accepted, Receipt
 
 CHUNK = 200  # people in one transaction
 ROWS = 1000  # of an audience, in one transaction
-LOOK_SECONDS = 300.0  # how often it is seen whether an audience has another version
+LOOK_SECONDS = 1800.0  # how often it is seen whether an audience has another version
 Checked = Accepted | SubmissionError
 Mail = tuple[Mapping[str, Any], str]  # a submission and its key
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dispatcher.automation import END, AutomationSpec, Step
-from dispatcher.cli.output import count
 from dispatcher.enrolment import EnrolmentState
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def drawn(found: "Automation", spec: AutomationSpec, counts: Counts) -> Iterator
         yield f"  {spec.about}"
     yield ""
     entered = sum(counts.values())
-    yield f"● {_trigger(spec)}   ({count(entered, 'person')} so far)"
+    yield f"● {_trigger(spec)}   ({_counted(entered, 'person')} so far)"
     for n, step in enumerate(spec.steps):
         behind = spec.steps[n + 1].name if n + 1 < len(spec.steps) else END
         yield "│"
@@ -56,7 +55,7 @@ def _said(step: Step, behind: str) -> Iterator[str]:
     if step.otherwise is not None:
         yield f"otherwise on to {step.otherwise}"
     if step.send is not None:
-        to = f" ({step.send['list']})" if "list" in step.send else ""
+        to = f", of the list {step.send['list']}" if "list" in step.send else ""
         yield f"mail {step.send.get('template') or step.send.get('subject')}{to}"
     if step.then != behind:
         yield f"then on to {step.then}"
@@ -68,7 +67,7 @@ def _when(step: Step) -> str:
         within = f" (within {_length(step.within)}, {'else it ends' if not step.otherwise else 'else otherwise'})"
         parts.append(f"when {step.wait_for}{within if step.within is not None else ''}")
     if step.days:
-        parts.append(f"{count(step.days, 'day')} later")
+        parts.append(f"{_counted(step.days, 'day')} later")
     elif step.after:
         parts.append(f"{_length(step.after)} later")
     if step.at is not None:
@@ -80,8 +79,12 @@ def _length(seconds: float | None) -> str:
     """Whole days, hours, minutes or seconds."""
     for size, noun in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds and seconds % size == 0:
-            return count(int(seconds // size), noun)
+            return _counted(int(seconds // size), noun)
     return f"{seconds or 0:g} seconds"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _ended(counts: Counts) -> str:
