@@ -52,8 +52,9 @@ class Step:
     otherwise: str | None
 
     @property
-    def template(self) -> str | None:
-        return None if self.send is None else self.send.get("template")
+    def data(self) -> Mapping[str, Any]:
+        """What its mail has beside what the person brings."""
+        return dict((self.send or {}).get("data") or {})
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ class Enrolment:
         """Whether something is to be done for them now."""
         return self.is_waiting and (self.due_at or 0.0) <= now
 
+    def brought(self, event: str) -> Mapping[str, Any]:
+        """The data of an event that was seen and is waited for."""
+        found: Mapping[str, Any] | None = self.seen[event]["data"]
+        return found or {}
+
     def saw(self, event: str | None) -> bool:
         return event is not None and event in self.seen
 

@@ -126,10 +126,10 @@ class Flow:
     def data(self, made: Enrolment, step: Step) -> dict[str, Any]:
         """Of a step's template: what its file gives, over it what took the person in, and over that what the events
         brought that were waited for."""
-        found = laid_over((step.send or {}).get("data", {}), made.data)
+        found = laid_over(step.data, made.data)
         for awaited in dict.fromkeys(each.wait_for for each in self.spec.steps):
             if awaited is not None and made.saw(awaited):
-                found = laid_over(found, made.seen[awaited]["data"] or {})
+                found = laid_over(found, made.brought(awaited))
         return found
 
     def submission(self, made: Enrolment, step: Step) -> dict[str, Any]:
@@ -138,8 +138,8 @@ class Flow:
         found = {**self.spec.shared, **send, "to": [made.address]}
         if "template" in send:
             found["data"] = self.data(made, step)
-        if where.locale is not None and "locale" not in send:
-            found["locale"] = where.locale
+            if where.locale is not None and "locale" not in send:
+                found["locale"] = where.locale
         return found | {"metadata": {"automation": self.spec.name, "step": step.name, "key": made.key}}
 
 
@@ -148,8 +148,9 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     found = dict(below)
     for name, value in above.items():
         before = found.get(name)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        found[name] = laid_over(before, value) if both else value
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = laid_over(before, value)  # noqa: PLW2901 - what is there then
+        found[name] = value
     return found
 
 
