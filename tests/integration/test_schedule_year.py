@@ -2,10 +2,6 @@
 beats that get into each other's way, deaths at the worst moments, fifty downtimes. What should have happened is counted
 without the code under test: by going through the days with the zones' clocks."""
 
-import random
-import shutil
-import sqlite3
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,25 +11,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dispatcher.adapters.attachments import Attachments
-from dispatcher.adapters.sql import engine
-from dispatcher.adapters.sql.database import Transaction
-from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.delivery import Actor
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLimiter
-from dispatcher.policy import Policy
 from dispatcher.schedule import Occurrence, OccurrenceState, ScheduleSpec
-from dispatcher.template import TemplateVersion
-from dispatcher.testing import MemoryQueue, MemoryTransport
 from tests.sizes import sized
+from tests.year import BEGIN, DAY, END, HOUR, House, careless, copied, stands_still
 
 MAIL = {"to": ["li@example.com"], "subject": "S", "text": "T"}
-HOUR, DAY = 3600.0, 86400.0
-BEGIN = datetime(2028, 1, 1, tzinfo=UTC).timestamp()
-END = datetime(2029, 1, 1, tzinfo=UTC).timestamp()
 REST = sized(18, 1) * HOUR  # between two ticks of a beat, on average
-DOWNTIMES = 50
 SEEDS = sized((1,), tuple(range(1, 9)))
 pytestmark = pytest.mark.timeout(sized(120, 3600))
 
@@ -119,112 +104,19 @@ def expected(case: Case) -> list[float]:
     return sorted(at for at in found if BEGIN < at <= END)
 
 
-class Killed(BaseException):
-    """A process ends here."""
-
-
-class House:
-    """Two beats with workers on one ledger, whose clock stands still but for ``tick``."""
-
-    def __init__(self, path: Path, seed: int) -> None:
-        self._path, self.now, self.random = path, BEGIN, random.Random(seed)
-        self.beats = [self._beat(f"sqlite:///{path}") for _ in range(2)]
-        self.complete: list[float] = []  # when somebody did all that was to be done
-        self.deaths = Counter[str]()
-        self._within = False
-
-    def _beat(self, url: str) -> Dispatcher:
-        ledger, blobs = SqlLedger(url), MemoryBlobs()
-        made = Dispatcher(
-            ledger=ledger, queue=MemoryQueue(), blobs=blobs, templates=lambda name: TemplateVersion(name, {}),
-            attach=Attachments(blobs, (), 1 << 20), transports={"main": MemoryTransport("main")},
-            journals=MemoryJournals(), limiter=MemoryLimiter(self.time), policy=Policy(sender="shop@example.com"),
-            clock=self,
-        )  # fmt: skip
-        for owner, method in ((ledger.schedules, "note"), (ledger, "add"), (ledger.schedules, "done")):
-            setattr(owner, method, self._risky(method, getattr(owner, method)))
-        return made
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def _risky(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, but that others come first now and then, and that its process may end before or after."""
-
-        def call(*given: Any) -> Any:
-            chance = self.random.random()
-            if not self._within and chance < 0.10:
-                self._within = True
-                self.run(self.random.choice(self.beats))
-                self._within = False
-            self._die(0.10 <= chance < 0.13, f"before {name}")
-            answer = real(*given)
-            self._die(0.13 <= chance < 0.16, f"after {name}")
-            return answer
-
-        return call
-
-    def _die(self, now: bool, where: str) -> None:
-        if now and not self._within:
-            self.deaths[where] += 1
-            raise Killed
-
-    def run(self, beat: Dispatcher) -> None:
-        while beat.ledger.schedules.pending():
-            beat.schedules.fire(lambda: False)
-        self.complete.append(self.now)
-
-    def tick(self, at: float) -> None:
-        self.now = at
-        try:
-            self.run(self.random.choice(self.beats))
-        except Killed:
-            return
-
-    def accepted(self) -> dict[str, float]:
-        """When each submission was, by its key; every key once."""
-        with sqlite3.connect(self._path) as connection:
-            found = connection.execute("SELECT key, accepted_at FROM submissions").fetchall()
-        connection.close()
-        assert len(dict(found)) == len(found)
-        return dict(found)
-
-    def close(self) -> None:
-        for beat in self.beats:
-            beat.close()
-
-
-def ticks(house: House) -> list[float]:
-    """Of both beats, at random, but for the downtimes."""
-    chance = house.random
-    down = [(begin, begin + chance.choice((2, 12, 30, 80)) * HOUR) for begin in
-            (chance.uniform(BEGIN, END - 4 * DAY) for _ in range(DOWNTIMES))]  # fmt: skip
-    found = {END}
-    for _ in house.beats:
-        at = BEGIN
-        while (at := at + chance.expovariate(1 / REST)) < END:
-            if not any(begin <= at < end for begin, end in down):
-                found.add(at)
-    return sorted(found)
+def work(beat: Dispatcher) -> None:
+    while beat.ledger.schedules.pending():
+        beat.schedules.fire(lambda: False)
 
 
 @pytest.fixture(params=SEEDS)
 def house(
     request: pytest.FixtureRequest, sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[House]:
-    def configure(connection: sqlite3.Connection, record: Any) -> None:
-        configured(connection, record)
-        connection.execute("PRAGMA synchronous = OFF").close()  # nobody cuts the power here
-
-    configured = engine._configure_sqlite
-    monkeypatch.setattr(engine, "_configure_sqlite", configure)
-    path = tmp_path / "ledger.db"
-    shutil.copy(sqlite_template, path)
-    made = House(path, request.param)
-    monkeypatch.setattr(Transaction, "now", property(lambda _: made.now))
+    careless(monkeypatch)
+    url = copied(sqlite_template, tmp_path / "ledger.db")
+    made = House(url, request.param, work, (("schedules", "note"), ("", "add"), ("schedules", "done")))
+    stands_still(monkeypatch, made)
     yield made
     made.close()
 
@@ -236,11 +128,7 @@ def test_every_occurrence_of_a_year_is_there_once_and_accounted_for(
     for name, case in CASES.items():
         house.beats[0].schedules.add(name, case.spec, me)
     house.beats[0].schedules.add("every", EVERY, me)
-    for at in ticks(house):
-        house.tick(at)
-    while house.complete[-1] < END:
-        house.tick(END)
-
+    house.live(REST)
     ledger, accepted = house.beats[0].ledger, house.accepted()
     fired = 0
     for name, case in CASES.items():
@@ -270,4 +158,4 @@ def account_for(house: House, case: Case, each: Occurrence, following: float) ->
     until = each.at + case.late
     if case.spec.catch_up == "latest" and each.state is OccurrenceState.SKIPPED:
         until = following
-    assert not any(each.at <= at <= until - (until == following) for at in house.complete), (case.spec, each)
+    assert house.nobody_could(each.at, until - (until == following)), (case.spec, each)
