@@ -51,6 +51,9 @@ HOSTILE: dict[str, dict[str, Any]] = {
         "title": LONG, "intro": LONG, "first_name": LONG, "url": "https://e.example", "unsubscribe_url": "https://e.example",
         "sections": [{"heading": LONG, "text": LONG, "url": "https://e.example", "label": LONG}],
     },
+    "welcome_first_steps": {"login_url": "https://e.example"},
+    "welcome_invitation": {"voucher": {"code": LONG, "expires_on": "2026-12-31", "text": LONG, "url": "https://e.example"}},
+    "review_request": {"order": {"id": LONG, "items": [{"name": LONG}]}, "review_url": "https://e.example"},
     "campaign_report": {
         "campaign": LONG, "outcome": "finished", "audience": LONG, "rows": 10**12, "filtered": 10**12, "mails": 10**12,
         "states": [{"state": LONG, "count": 10**12}], "started_at": "2026-11-20", "finished_at": "2026-11-20",

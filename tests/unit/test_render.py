@@ -421,6 +421,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "password_reset": {"reset_url": "https://e.example/r?t=s3cr3t", "expires_minutes": 15},
     "welcome": {}, "birthday": {}, "report_ready": {"report": {"title": "T", "period": "P"}},
     "newsletter": {"title": "<i>", "intro": "I"},
+    "welcome_first_steps": {}, "welcome_invitation": {}, "review_request": {"order": {"id": "<i>"}},
     "campaign_report": {
         "campaign": "<i>", "outcome": "cancelled", "audience": "people", "rows": 0, "filtered": 0, "mails": 0,
         "states": [], "finished_at": "2026-11-20T09:00:00Z",
