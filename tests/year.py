@@ -27,6 +27,7 @@ HOUR, DAY = 3600.0, 86400.0
 BEGIN = datetime(2028, 1, 1, tzinfo=UTC).timestamp()
 END = datetime(2029, 1, 1, tzinfo=UTC).timestamp()
 DOWNTIMES = 50
+POLICY = Policy(sender="shop@example.com", secret_keys=("k" * 16,), public_url="https://mail.example")
 
 
 class Killed(BaseException):
@@ -38,9 +39,15 @@ class House:
     them finds to do; ``risky`` names a part of a ledger's store and its methods, at which it may be killed."""
 
     def __init__(
-        self, url: str, seed: int, work: Callable[[Dispatcher], None], risky: Sequence[tuple[str, str]]
+        self,
+        url: str,
+        seed: int,
+        work: Callable[[Dispatcher], None],
+        risky: Sequence[tuple[str, str]] = (),
+        templates: Callable[[str], TemplateVersion] = lambda name: TemplateVersion(name, {}),
     ) -> None:
         self.url, self.now, self.random, self._work, self._risks = url, BEGIN, random.Random(seed), work, risky
+        self._templates = templates
         self.beats = [self._beat() for _ in range(2)]
         self.complete: list[float] = []  # when somebody did all that was to be done
         self.deaths = Counter[str]()
@@ -49,10 +56,9 @@ class House:
     def _beat(self) -> Dispatcher:
         ledger, blobs = SqlLedger(self.url), MemoryBlobs()
         made = Dispatcher(
-            ledger=ledger, queue=MemoryQueue(), blobs=blobs, templates=lambda name: TemplateVersion(name, {}),
+            ledger=ledger, queue=MemoryQueue(), blobs=blobs, templates=self._templates,
             attach=Attachments(blobs, (), 1 << 20), transports={"main": MemoryTransport("main")},
-            journals=MemoryJournals(), limiter=MemoryLimiter(self.time), policy=Policy(sender="shop@example.com"),
-            clock=self,
+            journals=MemoryJournals(), limiter=MemoryLimiter(self.time), policy=POLICY, clock=self,
         )  # fmt: skip
         for part, method in self._risks:
             owner = getattr(ledger, part) if part else ledger

@@ -21,8 +21,8 @@ from tests.servers import Postgres
 from tests.sizes import sized
 from tests.year import BEGIN, DAY, END, HOUR, House, Killed, careless, copied, stands_still
 
-PEOPLE = sized(400, 10_000)
-REST = sized(6, 1) * HOUR  # between two ticks of a beat, on average
+PEOPLE = sized(240, 10_000)
+REST = sized(8, 1) * HOUR  # between two ticks of a beat, on average
 LATE = 12 * HOUR
 ZONES = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 ME = Actor("anna", "desk")
@@ -63,7 +63,7 @@ def work(beat: Dispatcher) -> None:
         beat.deliver(Lane.TRANSACTIONAL)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.server)])
+@pytest.fixture(params=sized(["sqlite"], ["sqlite", "postgres"]))
 def house(
     request: pytest.FixtureRequest, sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[House]:
