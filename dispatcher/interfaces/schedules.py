@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from dispatcher.delivery import Actor
-from dispatcher.schedule import Due, Noted, Occurrence, OccurrenceState, Schedule, ScheduleSpec
+from dispatcher.schedule import Due, Noted, Occurrence, OccurrenceState, Schedule, ScheduleSpec, Standing
 
 
 class Schedules(Protocol):
@@ -64,6 +64,10 @@ class Schedules(Protocol):
 
     def pending(self) -> bool:
         """Whether there is anything to note or to fire."""
+        ...
+
+    def standing(self, seconds: float) -> Standing:
+        """How all of them stand; what has failed in the last so many seconds."""
         ...
 
     def forget(self, seconds: float, limit: int) -> int:
