@@ -16,8 +16,7 @@ from dispatcher.enrolment import Enrolment, EnrolmentState, StepOutcome
 from dispatcher.errors import AutomationError, SubmissionError
 from dispatcher.flow import Flow
 from dispatcher.flows import Flows
-from dispatcher.interfaces import Clock, EventSink, Ledger
-from dispatcher.interfaces_automations import EventRow, Step
+from dispatcher.interfaces import Clock, EventRow, EventSink, Ledger, Step
 from dispatcher.kind import Kind
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.moving import Checked, Mail, Moving

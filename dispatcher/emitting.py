@@ -10,8 +10,7 @@ from dispatcher.emitted import Event, EventReceipt, EventType
 from dispatcher.enrolment import Touch
 from dispatcher.errors import LedgerError, SubmissionError
 from dispatcher.flows import Flows
-from dispatcher.interfaces import Clock, Ledger
-from dispatcher.interfaces_automations import EventRow
+from dispatcher.interfaces import Clock, EventRow, Ledger
 from dispatcher.names import unknown
 
 CHUNK = 200  # events in one transaction

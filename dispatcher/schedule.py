@@ -237,6 +237,26 @@ class Due(NamedTuple):
     newest: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How all schedules stand at ``read_at``, by the ledger's clock.
+
+    ``due``: how many occurrences wait to be fired, the oldest since ``due_since``; of a schedule whose times have come
+    up and were not looked at yet one is counted. Of one that is paused only what was asked for by hand is due.
+    ``failed``: how many did lately, the last one as the schedule's name and why. ``over``: names of those without a
+    next time.
+    """
+
+    count: int
+    paused: int
+    due: int
+    due_since: float | None
+    failed: int
+    last_failed: tuple[str, str] | None
+    over: tuple[str, ...]
+    read_at: float
+
+
 class Noted(NamedTuple):
     """What has come up of a schedule ``upto`` a moment, and when the next one is."""
 

@@ -28,7 +28,19 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+# Files that take longest, longest first, by what they took in one whole run. A process takes a whole file, and the next
+# one in hand: one of these that came late would be waited for by all others. Whoever is not named here follows.
+LONGEST = (
+    *("test_doctor", "test_relay_away", "test_celery_producer", "test_sentinel", "test_many_machines"),
+    *("test_rate_limits", "test_ledger_away", "test_docs", "test_rolling_upgrade", "test_orders", "test_operators"),
+    *("test_two_hosts", "test_campaigns", "test_stream", "test_worker_frozen", "test_clock", "test_campaign_guide"),
+    *("test_worker_steps", "test_worker_killed", "test_soak", "test_compose", "test_scheduled", "test_coalescing"),
+    *("test_schedule_guide", "test_schedules_killed", "test_wheel", "test_broker", "test_poison", "test_cli"),
+)
+_PLACE = {name: place for place, name in enumerate(LONGEST)}
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow ones first, so that no process is left with them at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """The slow ones first, and among them the longest, so that no process is left with them at the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, _PLACE.get(item.path.stem, len(LONGEST))))

@@ -27,6 +27,7 @@ _MOST = 100_000  # bytes of an order: arguments and environment
 _NOTHING = Path(os.devnull)
 _PRELOADED = (
     *("dispatcher.adapters.workers", "dispatcher.bootstrap", "dispatcher.cli", "dispatcher.cli.programs"),
+    *("alembic.command", "dispatcher.adapters.sql.inspecting", "dispatcher.cli.soundness"),
     *("dispatcher.sources", "celery.app.amqp", "celery.bin.beat", "celery.bin.worker", "celery.worker"),
 )
 
@@ -144,6 +145,7 @@ def _serve(orders: socket.socket) -> None:
     """Fork for each order one that forks the command and tells how it ended, so that commands can overlap."""
     for name in _PRELOADED:
         importlib.import_module(name)
+    _compile_templates()
     gc.freeze()  # else the first collection in each fork copies what they share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -156,6 +158,17 @@ def _serve(orders: socket.socket) -> None:
             return
         for number in files:
             os.close(number)
+
+
+def _compile_templates() -> None:
+    """Those that ship: half a second which else every command and program that uses them would take again."""
+    from dispatcher.adapters.folder import TemplateFolder, shipped  # noqa: PLC0415 - for the process that forks
+    from dispatcher.render import compiled  # noqa: PLC0415 - as above
+
+    folder = TemplateFolder(shipped())
+    for name in folder.names():
+        version = folder.load(name)
+        compiled(version.digest, lambda version=version: version)
 
 
 def _attend(order: dict[str, Any], stdin: int, output: int, errors: int, status: int) -> None:

@@ -31,10 +31,10 @@ def checked(name: str) -> list[dict[str, Any]]:
 
 def checked_version(version: TemplateVersion) -> list[dict[str, Any]]:
     """The same of one version, wherever it is kept."""
-    from dispatcher.render import Template  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.render import compiled  # noqa: PLC0415 - --help needs none of it
 
     try:
-        template = Template(version)
+        template = compiled(version.digest, lambda: version)
     except DispatcherError as error:
         return [_result(version.name, None, str(error))]
     return [_result(version.name, locale, _fault(version, template, locale)) for locale in template.locales]

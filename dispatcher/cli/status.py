@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from dispatcher.rate import Usage
     from dispatcher.records import Pause, Totals
     from dispatcher.relay import Relay
+    from dispatcher.schedule import Standing
     from dispatcher.settings import Settings
 
 _OUT_OF_REACH = "out of reach"
+_LATELY = 86400.0  # seconds in which what has failed is told
 _SHOWN = (
     State.QUEUED,
     State.DEFERRED,
@@ -39,12 +41,14 @@ _ALWAYS = (State.QUEUED, State.DEFERRED, State.SENT, State.BOUNCED)
 def status(as_json: Json = False) -> None:
     """Show how things stand.
 
-    Workers, lanes, counts by state, the oldest waiting age, relays with their limits, rejects and what is paused.
-    Exit 3 when the broker is out of reach: mail is accepted all the same, and waits. --json: stack, broker, workers,
-    accepted, states, scheduled, rejects, suppressions, lanes.NAME (states, oldest_seconds, tasks, paused), relays.NAME
-    (where, state: ok, paused, half_open or slowed; paused and reason: why; until: epoch, null until resumed; actor:
-    who, null for the dispatcher itself; rate: window and used; connections: open, max, learned), pauses, stream,
-    beat_seconds_ago, sweep_seconds_ago. What only the broker knows is null while it is out of reach.
+    Workers, lanes, counts by state, the oldest waiting age, relays with their limits, schedules, rejects and what is
+    paused. Exit 3 when the broker is out of reach: mail is accepted all the same, and waits. --json: stack, broker,
+    workers, accepted, states, scheduled, rejects, suppressions, schedules (count, paused; due: occurrences to be fired,
+    due_since: epoch; failed: within a day, last_failed: name and why; over: names), lanes.NAME (states, oldest_seconds,
+    tasks, paused), relays.NAME (where, state: ok, paused, half_open or slowed; paused and reason: why; until: epoch,
+    null until resumed; actor: who, null for the dispatcher itself; rate: window and used; connections: open, max,
+    learned), pauses, stream, beat_seconds_ago, sweep_seconds_ago. What only the broker knows is null while it is out
+    of reach.
     """
     settings = settings_of_user()
     with opened_ledger(settings) as ledger:
@@ -66,7 +70,7 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
     with ThreadPoolExecutor(1) as aside:  # workers have most of a second to answer; meanwhile the others are asked
         answer = aside.submit(_workers, address)
         totals, pauses, ticks = ledger.totals(), ledger.pauses(), ledger.ticks()
-        suppressions = ledger.suppressions.count()
+        suppressions, standing = ledger.suppressions.count(), ledger.schedules.standing(_LATELY)
         depths = _depths(address)
         usage = _usage(settings) if address else {}
         workers = answer.result()
@@ -84,6 +88,7 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
         "scheduled": totals.scheduled,
         "rejects": totals.rejects,
         "suppressions": suppressions,
+        "schedules": standing,
         "lanes": {lane.value: _lane(lane, totals, pauses, depths.get(lane.queue)) for lane in Lane},
         "relays": {name: _relay(relay, pauses, usage.get(name)) for name, relay in settings.relay_table().items()},
         "pauses": pauses,
@@ -204,8 +209,17 @@ def _show(found: dict[str, Any]) -> None:
         )
     if pauses := found["pauses"]:
         table(("paused", "name", "until", "by", "why"), [_pause_row(pause) for pause in pauses], head=True)
+    if found["schedules"].count:
+        line(_schedules(found["schedules"]))
     numbers = ("accepted", "scheduled", "rejects", "suppressions")
     line(" · ".join(f"{name}: {found[name]:,}" for name in numbers))
+
+
+def _schedules(found: "Standing") -> str:
+    since = f" since {when(found.due_since)}" if found.due_since is not None else ""
+    parts = [f"schedules: {found.count:,}", f"{found.paused:,} paused", f"{found.due:,} due{since}"]
+    parts.append(f"{found.failed:,} failed within a day")
+    return " · ".join([*parts, *([f"{len(found.over):,} over"] if found.over else [])])
 
 
 def _columns(lanes: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ from dispatcher.enrolment import (
 )
 from dispatcher.errors import EventConflict, IdempotencyConflict, NotFound, SubmissionError
 from dispatcher.flow import Move, told
-from dispatcher.interfaces_automations import EventRow, Step, receipt_of
+from dispatcher.interfaces import EventRow, Step, receipt_of
 from dispatcher.ledger import signature, storable
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.names import unknown

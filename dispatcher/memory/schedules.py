@@ -11,7 +11,7 @@ from dispatcher.delivery import Actor
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import signature, storable
 from dispatcher.names import unknown
-from dispatcher.schedule import Due, Noted, Occurrence, OccurrenceState, Schedule, ScheduleSpec, first_after
+from dispatcher.schedule import Due, Noted, Occurrence, OccurrenceState, Schedule, ScheduleSpec, Standing, first_after
 
 Record = Callable[[Actor, str, str], Any]
 
@@ -125,6 +125,24 @@ class MemorySchedules:
     def pending(self) -> bool:
         with self._lock:
             return bool(self.ripe(1) or self.due(1))
+
+    def standing(self, seconds: float) -> Standing:
+        with self._lock:
+            now, rows = self._now(), self.listed()
+            moments = [each.at for row in rows for each in self._due(row)]
+            moments += [row.next_at for row in rows if row.next_at is not None and row.ripe and not row.paused]
+            failed = sorted(
+                (each.changed_at, row.name, each.outcome)
+                for row in rows
+                for each in self._occurrences[row.id].values()
+                if each.state is OccurrenceState.FAILED and each.changed_at > now - seconds
+            )
+            return Standing(
+                count=len(rows), paused=sum(row.paused for row in rows),
+                due=len(moments), due_since=min(moments, default=None),
+                failed=len(failed), last_failed=failed[-1][1:] if failed else None,
+                over=tuple(row.name for row in rows if row.next_at is None), read_at=now,
+            )  # fmt: skip
 
     def forget(self, seconds: float, limit: int) -> int:
         with self._lock:

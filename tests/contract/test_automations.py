@@ -14,7 +14,7 @@ from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import FORGOTTEN, Enrolment, EnrolmentState, Entry, Passed, StepOutcome, Touch
 from dispatcher.errors import EventConflict, NotFound, SubmissionError
 from dispatcher.flow import Move
-from dispatcher.interfaces_automations import EventRow, Step
+from dispatcher.interfaces import EventRow, Step
 from dispatcher.mail import Receipt
 from dispatcher.suppression import ALL, Reason, Suppression
 from tests.ledgers import ANNA, DAY, Kept, accepted, add, lease, settle

@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher.delivery import Actor
 from dispatcher.errors import NotFound, SubmissionError
-from dispatcher.schedule import Due, Noted, OccurrenceState, Schedule, ScheduleSpec, come_up
+from dispatcher.schedule import Due, Noted, OccurrenceState, Schedule, ScheduleSpec, Standing, come_up
 from tests.ledgers import ANNA, DAY, Kept
 
 BOB = Actor("bob", "desk-8")
@@ -314,3 +314,77 @@ def test_an_occurrence_that_stands_there_is_not_entered_again(kept: Kept) -> Non
     assert kept.ledger.schedules.note(seen, Noted(at, ((at, DUE),), at))
     assert kept.ledger.schedules.note(kept.ledger.schedules.get("report"), Noted(at, ((at, SKIPPED),), None))
     assert states(kept) == [DUE]
+
+
+# -- how they stand
+
+
+def standing(kept: Kept, seconds: float = DAY) -> Standing:
+    return kept.ledger.schedules.standing(seconds)
+
+
+def test_without_schedules_nothing_is_due(kept: Kept) -> None:
+    found = standing(kept)
+    assert (found.count, found.paused, found.due, found.due_since) == (0, 0, 0, None)
+    assert (found.failed, found.last_failed, found.over) == (0, None, ())
+
+
+def test_what_has_come_up_waits_since_its_time_noted_or_not(kept: Kept) -> None:
+    made(kept)
+    assert (standing(kept).due, standing(kept).due_since) == (0, None)
+    kept.age(HOUR + 100)
+    before = standing(kept)
+    assert before.due == 1
+    assert before.read_at - (before.due_since or 0.0) == pytest.approx(100, abs=2)
+    note(kept)
+    after = standing(kept)
+    assert (after.due, after.due_since) == (1, pytest.approx(before.due_since, abs=0.01))
+    (waiting,) = due(kept)
+    kept.ledger.schedules.done(waiting, FIRED, "submission s1")
+    assert (standing(kept).due, standing(kept).due_since) == (0, None)
+
+
+def test_the_oldest_of_several_says_since_when(kept: Kept) -> None:
+    made(kept)
+    kept.age(HOUR + 10)
+    note(kept)
+    kept.age(HOUR)
+    found = standing(kept)  # one is noted, the other is not
+    assert found.due == 2
+    assert found.read_at - (found.due_since or 0.0) == pytest.approx(HOUR + 10, abs=2)
+
+
+def test_of_one_that_is_paused_only_what_is_asked_for_by_hand_is_due(kept: Kept) -> None:
+    made(kept)
+    kept.age(HOUR + 10)
+    note(kept)
+    kept.ledger.schedules.act("report", "pause", BOB)
+    kept.age(HOUR)
+    assert (standing(kept).count, standing(kept).paused, standing(kept).due) == (1, 1, 0)
+    kept.ledger.schedules.run_now("report", BOB)
+    assert standing(kept).due == 1
+
+
+def test_what_has_failed_lately_is_told_with_the_last_one(kept: Kept) -> None:
+    for name in ("a", "b"):
+        made(kept, name=name)
+    kept.age(HOUR + 10)
+    note(kept)
+    kept.ledger.schedules.done(due(kept)[0], FAILED, "to[0]: 'x' is no address")
+    kept.age(100)
+    (second,) = due(kept)
+    kept.ledger.schedules.done(second, FAILED, "no template 'x'")
+    found = standing(kept)
+    assert (found.failed, found.last_failed) == (2, (second.schedule.name, "no template 'x'"))
+    assert standing(kept, 50).failed == 1
+    kept.age(DAY - 50)
+    assert standing(kept).failed == 1
+    kept.age(100)
+    assert (standing(kept).failed, standing(kept).last_failed) == (0, None)
+
+
+def test_those_without_a_next_time_are_over(kept: Kept) -> None:
+    for name in ("b", "a"):
+        made(kept, replace(HOURLY, start="2020-01-01T00:00", end="2020-01-02T00:00"), name=name)
+    made(kept)
+    assert standing(kept).over == ("a", "b")

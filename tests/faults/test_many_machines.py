@@ -19,19 +19,19 @@ from tests.servers import Redis
 from tests.sizes import sized
 from tests.waiting import wait_for
 
-COUNT, BATCH = sized(1500, 20_000), 50
-TAKES = sized(
-    0.05, 0.0
-)  # seconds of a sink for a mail: the pause of a relay is over before the other one has taken all
+COUNT, BATCH = sized(1200, 20_000), 50
+# Seconds of a sink for a mail: the pause of a relay is over before the other one has taken all.
+TAKES = sized(0.05, 0.0)
+LEASE, TASK, BATCH_TIME, PHASE = sized((8, 6, 1.5, 3), (20, 15, 5, 5))  # seconds
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(900)]
 TIMES = {
-    "DISPATCHER_DELIVERY__LEASE_SECONDS": "20",
-    "DISPATCHER_DELIVERY__TASK_SECONDS": "15",
-    "DISPATCHER_DELIVERY__BATCH_SECONDS": "5",
+    "DISPATCHER_DELIVERY__LEASE_SECONDS": f"{LEASE:g}",
+    "DISPATCHER_DELIVERY__TASK_SECONDS": f"{TASK:g}",
+    "DISPATCHER_DELIVERY__BATCH_SECONDS": f"{BATCH_TIME:g}",
     "DISPATCHER_DELIVERY__HOST_GRACE": "2",
     "DISPATCHER_DELIVERY__BATCH_SIZE": str(BATCH),
     **{
-        f"DISPATCHER_RELAYS__{relay}__TIMEOUTS__{phase}": "5"
+        f"DISPATCHER_RELAYS__{relay}__TIMEOUTS__{phase}": f"{PHASE:g}"
         for relay in ("MAIN", "BACKUP")
         for phase in ("CONNECT", "COMMAND", "FINAL")
     },
@@ -84,16 +84,16 @@ def test_nothing_is_lost_and_no_attempt_is_spent_on_the_relays_death(
     with host("one") as one, host("two") as two:
         wait_for(lambda: two.log().count(" ready.") == 3, 60)  # to the broker a lane is served by any of them
         submit = subprocess.Popen([*one.command, "submit", str(lines)], env=one.environment, stderr=subprocess.DEVNULL)
-        wait_for(lambda: len(orders.read(main.record)) >= COUNT // 10, 120)
+        wait_for(lambda: orders.count(main.record) >= COUNT // 10, 120)
         main.stop(signal.SIGKILL)
-        wait_for(lambda: len(orders.read(backup.record)) >= COUNT // 10, 120)
-        before = len(orders.read(main.record))
+        wait_for(lambda: orders.count(backup.record) >= COUNT // 10, 120)
+        before = orders.count(main.record)
         main.start()
-        wait_for(lambda: len(orders.read(main.record)) > before, 120)
+        wait_for(lambda: orders.count(main.record) > before, 120)
         redis.stop(signal.SIGKILL)
         redis.start()
         kill_host(two)
-        so_far = len(orders.read(main.record)) + len(orders.read(backup.record))
+        so_far = orders.count(main.record) + orders.count(backup.record)
         assert so_far < COUNT, "everything was sent before anything could go wrong"
         assert submit.wait(300) == 0
         idle = one.run("wait", "--idle", "--timeout", "400", timeout=420)
@@ -116,4 +116,4 @@ def test_nothing_is_lost_and_no_attempt_is_spent_on_the_relays_death(
     orders.check(received, COUNT, doubles=len(doubtful))
     record_property("doubled", len(received) - COUNT)
     record_property("in_doubt", len(doubtful))
-    record_property("by_backup", len(orders.read(backup.record)))
+    record_property("by_backup", orders.count(backup.record))

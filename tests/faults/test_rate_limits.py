@@ -59,7 +59,7 @@ def run(redis: Redis, folder: Path, seconds: float, meanwhile: Callable[[Path], 
             mail = '{"to": ["buyer%d@example.com"], "subject": "Hello", "text": "Hello", "lane": "bulk"}'
             done = stack.run("submit", "-", stdin="\n".join(mail % n for n in range(int(seconds * 500 / 60) + 600)))
             assert done.returncode == 0, done.stderr
-            wait_for(lambda: moments(record), 60)
+            wait_for(lambda: orders.count(record), 60)
             started = time.monotonic()
             meanwhile(record)
             time.sleep(max(0.0, seconds - (time.monotonic() - started)))
@@ -91,7 +91,7 @@ def test_a_restart_of_redis_exceeds_nothing(
     redis: Redis, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     def restart(record: Path) -> None:
-        wait_for(lambda: len(moments(record)) >= 150, 60)
+        wait_for(lambda: orders.count(record) >= 150, 60)
         redis.stop(signal.SIGKILL)
         time.sleep(3)
         redis.start()

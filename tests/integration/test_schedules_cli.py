@@ -1,6 +1,7 @@
 """``dispatcher schedules`` as people use it: made, looked at, edited, held, fired by hand, removed."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 
 from dispatcher.adapters.sql.ledger import SqlLedger
-from dispatcher.schedule import OccurrenceState, come_up
+from dispatcher.schedule import OccurrenceState, ScheduleSpec, come_up
 from tests.commands import Cli, errors
-from tests.ledgers import InSql
+from tests.ledgers import ANNA, DAY, InSql
 
 MAIL = json.dumps({"to": ["me@example.com"], "subject": "Good morning", "text": "It is half past two."})
 NIGHTLY = ("--cron", "30 2 * * *", "--zone", "Europe/Berlin", "--submission", MAIL)
@@ -143,3 +144,58 @@ def test_what_is_wrong_is_one_line_and_keeps_nothing(cli: Cli, arguments: tuple[
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert cli.json("schedules", "list") == []
+
+
+# -- how they stand, to whom looks at the whole
+
+
+def standing(cli: Cli) -> tuple[Any, list[dict[str, str]]]:
+    """What ``status`` and ``doctor`` say of schedules."""
+    return cli.json("status")["schedules"], [row for row in cli.json("doctor") if row["what"] == "schedules"]
+
+
+def test_status_and_doctor_say_what_nobody_fires_and_what_is_over(cli: Cli) -> None:
+    found, (said,) = standing(cli)
+    assert (found["count"], found["due"], found["due_since"], found["over"]) == (0, 0, None, [])
+    assert (said["level"], said["found"]) == ("ok", "none")
+    assert "schedules" not in cli("status").stdout
+
+    cli("schedules", "add", "hourly", "--every", "1h", "--submission", MAIL)
+    cli("schedules", "add", "held", *NIGHTLY)
+    cli("schedules", "pause", "held")
+    found, (said,) = standing(cli)
+    assert (found["count"], found["paused"], found["due"]) == (2, 1, 0)
+    assert (said["level"], said["found"]) == ("ok", "2, 1 paused")
+    assert "\nschedules: 2 · 1 paused · 0 due · 0 failed within a day\n" in cli("status").stdout
+
+    kept = InSql(url(cli))
+    kept.age(3600 + 30)
+    assert standing(cli)[1][0]["level"] == "ok"  # just now
+    kept.age(600)
+    ended = ScheduleSpec(every="1h", end="2020-01-01T00:00", submission=json.loads(MAIL))
+    kept.ledger.schedules.create("gone", ended, ANNA)  # the command refuses one that is over already
+    kept.close()
+    found, (waits, over) = standing(cli)
+    assert (found["due"], found["over"], found["read_at"] - found["due_since"] > 600) == (1, ["gone"], True)
+    assert (waits["level"], waits["found"]) == ("warn", "1 occurrence due and not fired, for 10 min")
+    assert (over["level"], over["found"]) == ("warn", "over, nothing more will come of it: gone")
+    assert re.search(r"\nschedules: 3 · 1 paused · 1 due since [-\d]+ [:\d]+ · 0 failed within a day · 1 over\n",
+                     cli("status").stdout)  # fmt: skip
+
+
+def test_status_and_doctor_say_what_failed_within_a_day(cli: Cli) -> None:
+    cli("schedules", "add", "report", "--every", "1h", "--submission", MAIL)
+    kept = InSql(url(cli))
+    store = kept.ledger.schedules
+    store.run_now("report", ANNA)
+    store.done(store.due(1)[0], OccurrenceState.FAILED, "to[0]: 'me' is no address")
+    found, (said,) = standing(cli)
+    assert (found["failed"], found["last_failed"]) == (1, ["report", "to[0]: 'me' is no address"])
+    assert (said["level"], said["found"]) == (
+        "warn", "1 occurrence failed within a day, last of report: to[0]: 'me' is no address"
+    )  # fmt: skip
+    assert "`dispatcher schedules history report`" in said["advice"]
+    assert " · 1 failed within a day" in cli("status").stdout
+    kept.age(DAY)
+    kept.close()
+    assert cli.json("status")["schedules"]["failed"] == 0

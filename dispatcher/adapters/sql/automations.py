@@ -14,7 +14,7 @@ from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import Enrolment, EnrolmentState, Entry, Touch
 from dispatcher.errors import EventConflict, IdempotencyConflict, NotFound, SubmissionError
 from dispatcher.flow import Move
-from dispatcher.interfaces_automations import EventRow, Step
+from dispatcher.interfaces import EventRow, Step
 from dispatcher.ledger import signature
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.names import unknown

@@ -38,7 +38,7 @@ from dispatcher.enrolment import (
 )
 from dispatcher.errors import EventConflict, IdempotencyConflict
 from dispatcher.flow import Move, told
-from dispatcher.interfaces_automations import EventRow, Step, receipt_of
+from dispatcher.interfaces import EventRow, Step, receipt_of
 from dispatcher.ledger import KEY_SECONDS, storable
 from dispatcher.mail import Accepted, Receipt
 

@@ -18,12 +18,12 @@ from dispatcher.delivery import Actor
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import signature
 from dispatcher.names import unknown
-from dispatcher.schedule import Due, Noted, Occurrence, OccurrenceState, Schedule, ScheduleSpec, first_after
+from dispatcher.schedule import Due, Noted, Occurrence, OccurrenceState, Schedule, ScheduleSpec, Standing, first_after
 
 _SCHEDULE = "id", "name", "spec", "paused", "reason", "seen_until", "next_at", "created_at", "changed_at", "actor"
 _COLUMNS = tuple(schedules.c[name] for name in _SCHEDULE)
 _OCCURRENCE = tuple(occurrences.c[name] for name in ("at", "state", "by_hand", "outcome", "changed_at"))
-_DUE = OccurrenceState.DUE.value
+_DUE, _FAILED = OccurrenceState.DUE.value, OccurrenceState.FAILED.value
 _STANDS = occurrences.c.state == _DUE
 _RIPE = and_(~schedules.c.paused, schedules.c.next_at <= bindparam("now", type_=Double))
 _FIRES = and_(_STANDS, or_(~schedules.c.paused, occurrences.c.by_hand))
@@ -157,6 +157,25 @@ class SqlSchedules:
         fires = exists(select(occurrences.c.at).join(schedules).where(_FIRES))
         with self._database.reading() as tx:
             return bool(tx.execute(select(or_(exists().where(_RIPE), fires)), {"now": tx.now}).scalar())
+
+    def standing(self, seconds: float) -> Standing:
+        rows = select(schedules.c.name, schedules.c.paused, schedules.c.next_at).order_by(schedules.c.name)
+        waiting = select(func.count(), func.min(occurrences.c.at)).select_from(occurrences.join(schedules))
+        failed = select(schedules.c.name, occurrences.c.outcome).select_from(occurrences.join(schedules))
+        with self._database.reading() as tx:
+            every = tx.execute(rows).all()
+            due, since = tx.execute(waiting.where(_FIRES)).one()
+            lately = and_(occurrences.c.state == _FAILED, occurrences.c.changed_at > tx.now - seconds)
+            last = failed.where(lately).order_by(occurrences.c.changed_at.desc(), schedules.c.name.desc()).limit(1)
+            row = tx.execute(last).one_or_none()
+            ripe = [each.next_at for each in every if not each.paused and (each.next_at or math.inf) <= tx.now]
+            return Standing(
+                count=len(every), paused=sum(each.paused for each in every),
+                due=due + len(ripe), due_since=min((*ripe, *(() if since is None else (since,))), default=None),
+                failed=tx.execute(select(func.count()).select_from(occurrences).where(lately)).scalar_one(),
+                last_failed=(row.name, row.outcome) if row else None,
+                over=tuple(each.name for each in every if each.next_at is None), read_at=tx.now,
+            )  # fmt: skip
 
     def forget(self, seconds: float, limit: int) -> int:
         key = occurrences.c.schedule_id, occurrences.c.at

@@ -12,6 +12,7 @@ from dispatcher.cli.doctor.host import data_folder, journals, settings
 from dispatcher.cli.doctor.ledger import ledger
 from dispatcher.cli.doctor.links import links
 from dispatcher.cli.doctor.relays import relays
+from dispatcher.cli.doctor.schedules import schedules
 from dispatcher.cli.doctor.templates import templates
 from dispatcher.cli.opening import settings_of_user
 from dispatcher.cli.output import Json, document, table
@@ -28,6 +29,7 @@ _PARTS: "tuple[tuple[str, Callable[[Settings], Iterator[Finding]], str], ...]" =
     ("data folder", data_folder, "make it writable, or name another one in DISPATCHER_DATA_DIR"),
     ("journals", journals, "name a folder on a local disk in DISPATCHER_DATA_DIR"),
     ("ledger", ledger, "see DISPATCHER_LEDGER_URL; `dispatcher db upgrade` makes or migrates the tables"),
+    ("schedules", schedules, "see DISPATCHER_LEDGER_URL"),
     ("broker", broker, "see DISPATCHER_BROKER_URL"),
     ("templates", templates, "see DISPATCHER_TEMPLATES_DIR"),
     ("relays", relays, "see DISPATCHER_RELAY_URL"),
@@ -39,8 +41,8 @@ _PARTS: "tuple[tuple[str, Callable[[Settings], Iterator[Finding]], str], ...]" =
 def doctor(as_json: Json = False) -> None:
     """Check every part, and say what to do.
 
-    Settings, data folder, journals, ledger, clocks, beat, broker, workers, templates, relays, attachments and links.
-    Each line is ok, warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
+    Settings, data folder, journals, ledger, clocks, beat, schedules, broker, workers, templates, relays, attachments
+    and links. Each line is ok, warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
     """
     found = list(findings())
     if as_json:
