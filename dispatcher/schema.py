@@ -117,6 +117,8 @@ def _missing(error: Any, field: str) -> SubmissionError:
         kinds = [wanted] if isinstance(wanted, str) else wanted
         found = _KINDS.get(type(error.value), "a number")
         return MissingData(where, f"must be of type {' or '.join(kinds)}, and is {found}")
+    if error.rule == "pattern" and "description" in error.definition:
+        return MissingData(where, f"is not as asked for: {error.definition['description']}")
     if error.rule == "format" and wanted in _FORMAT_REASONS:
         return MissingData(where, _FORMAT_REASONS[wanted])
     return MissingData(where, error.message.removeprefix(error.name).strip())
