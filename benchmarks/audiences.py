@@ -2,7 +2,7 @@
 
     python -m benchmarks.audiences                     # 10,000, 100,000 and 1,000,000 rows into SQLite
     python -m benchmarks.audiences --ledger URL        # into an empty PostgreSQL database
-    python -m benchmarks.audiences --quick             # 1,000 and 5,000 rows, only to see that it runs
+    python -m benchmarks.audiences --quick             # 500 and 2,000 rows, only to see that it runs
 
 Each size is imported by a process of its own, from a CSV on disk into a ledger with every guarantee on. "csv alone":
 what Python's own reader makes of the file on this machine, doing nothing with it.
@@ -30,7 +30,7 @@ from dispatcher.delivery import Actor
 from dispatcher.kind import Kind
 from tests.audiences import TYPES, Facts, write_csv
 
-SIZES, QUICK = (10_000, 100_000, 1_000_000), (1000, 5000)
+SIZES, QUICK = (10_000, 100_000, 1_000_000), (500, 2000)
 COLUMNS = (
     *("rows", "csv alone, rows/s", "import, rows/s", "first fifth", "last fifth", "merging doubles, s"),
     *("CPU, us/row", "memory, MiB", "of these before"),

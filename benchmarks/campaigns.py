@@ -39,7 +39,7 @@ from dispatcher.sources import load
 from dispatcher.suppression import MARKETING, Reason, Suppression
 from tests.audiences import TYPES, Facts, write_csv
 
-SIZES, QUICK = (10_000, 100_000, 1_000_000), (1000, 5000)
+SIZES, QUICK = (10_000, 100_000, 1_000_000), (500, 1500)
 COLUMNS = (
     *("rows", "members", "check, rows/s", "expand, rows/s", "first fifth", "last fifth", "CPU, us/row"),
     *("memory, MiB", "of these before"),
@@ -170,7 +170,7 @@ def beside(*, quick: bool = False) -> dict[str, float]:
             "DISPATCHER_RELAYS__SINGLE__PRIORITY": "2",
         }
         with Ours(Path(folder), None, **relays) as ours:
-            people(ours.dispatcher, Path(folder) / "customers.csv", 1500 if quick else _BESIDE)
+            people(ours.dispatcher, Path(folder) / "customers.csv", 600 if quick else _BESIDE)
             for name in ("first", "second"):
                 start(ours.dispatcher, name)
             found = latency.measure(ours, single, 10 if quick else _SINGLES, relay="single")

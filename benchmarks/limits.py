@@ -1,7 +1,7 @@
 """What limits cost: calls to Redis, CPU of this process and of Redis, for each message that may go at once.
 
     python -m benchmarks.limits            # 20,000 messages a row
-    python -m benchmarks.limits --quick    # 2,000, only to see that it runs
+    python -m benchmarks.limits --quick    # 500, only to see that it runs
 
 Nothing is sent: a message is admitted and taken to have gone in a millisecond. The rates are so high that nobody waits.
 """
@@ -34,8 +34,8 @@ RATES: tuple[tuple[str, ...], ...] = (
 def main() -> None:
     """Run, and print a line per rate."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--quick", action="store_true", help="2,000 messages, only to see that it runs")
-    count = 2000 if options.parse_args().quick else 20_000
+    options.add_argument("--quick", action="store_true", help="500 messages, only to see that it runs")
+    count = 500 if options.parse_args().quick else 20_000
     with tempfile.TemporaryDirectory() as folder:
         server = Valkey(Path(folder), find_server(None))
         server.prepare()

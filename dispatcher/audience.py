@@ -1,20 +1,19 @@
 """A list of recipients: its columns, its rows, its versions, and the filters that choose among its members."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from dispatcher.errors import AudienceError
 from dispatcher.kind import RANGED, Kind, reader
+from dispatcher.names import MAX_NAME, is_word, suggested
 from dispatcher.written import Written
 
 __all__ = ["Audience", "AudienceVersion", "BadRow", "Column", "Filter", "Kind", "Member", "same_as", "where"]
 
-MAX_NAME = 100
 UNREADY_SECONDS = 86400.0  # after that an import that is not ready was given up
-_NAME = re.compile(rf"\w[\w.-]{{0,{MAX_NAME - 1}}}")
 _FILTER = re.compile(r"(?P<name>[\w.]+)\s*(?P<sign>!=|>=|<=|=|>|<)\s*(?P<value>.*)", re.DOTALL)
 _PRESENT = re.compile(r"(?P<absent>!?)\s*(?P<name>[\w.]+)")
 
@@ -101,11 +100,17 @@ def same_as(first: int) -> str:
 
 def checked_name(name: str) -> str:
     """A name for an audience. Raises AudienceError."""
-    if not _NAME.fullmatch(name):
+    if not is_word(name):
         raise AudienceError(
             f"audience {name[:40]!r}", f"is no name for one: letters, digits, _ - and ., up to {MAX_NAME} of them"
         )
     return name
+
+
+def unready(name: str, names: Iterable[str]) -> str:
+    """What is said of an audience that is not there, or not ready; ``names`` are those that there are."""
+    hint = suggested(name, names, "see `dispatcher audiences list`")
+    return f"no audience {name!r} that is ready; {hint}"
 
 
 def where(texts: Sequence[str], columns: Sequence[Column]) -> Filter:

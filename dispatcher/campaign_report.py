@@ -9,13 +9,13 @@ from typing import Any
 
 from dispatcher import ids
 from dispatcher.campaign import Campaign, CampaignState
+from dispatcher.cells import defused
 from dispatcher.delivery import Selector, State
 from dispatcher.interfaces import Ledger
 from dispatcher.records import DeliveryRecord
 
 TEMPLATE = "campaign_report"
 COLUMNS = "row", "address", "state", "attempts", "code", "enhanced", "reply", "relay", "changed_at", "id"
-_FORMULA = "=", "+", "-", "@", "\t", "\r"
 _ATTACHED = 10_000  # rows of what was not sent that go along with the mail
 _NOT_SENT = tuple(state for state in State if state is not State.SENT)
 
@@ -83,11 +83,6 @@ def _line(record: DeliveryRecord) -> list[str]:
         record.enhanced, record.text, record.relay, _iso(record.changed_at), record.id,
     )  # fmt: skip
     return ["" if value is None else defused(str(value)) for value in values]
-
-
-def defused(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _iso(at: float | None) -> str:

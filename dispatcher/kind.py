@@ -6,14 +6,13 @@ filters understand. It raises ValueError with a reason that follows the value: `
 
 import enum
 import re
-import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from dispatcher import filters
+from dispatcher import filters, zones
 
 
 class Kind(enum.StrEnum):
@@ -139,8 +138,8 @@ def zone(value: Any) -> str:
 def _zone(written: str) -> str:
     name = written.strip()
     try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # the last: the name of a folder
+        zones.zone(name)
+    except ValueError:
         raise ValueError("is no time zone such as Asia/Shanghai or Europe/Berlin") from None
     return name
 

@@ -8,6 +8,7 @@ from dispatcher.errors import SubmissionError
 
 MAX_NAME = 100
 _NAME = re.compile(r"\w(?:[\w .:+-]*[\w.:+-])?")
+_WORD = re.compile(r"\w[\w.-]*")
 _SHOWN = 10
 
 
@@ -19,10 +20,20 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_word(name: str) -> bool:
+    """Whether it can be the name of what is also written into other words, as that of an audience: no spaces."""
+    return len(name) <= MAX_NAME and _WORD.fullmatch(name) is not None
+
+
+def suggested(name: str, names: Iterable[str], otherwise: str) -> str:
+    """``did you mean spring?``, or what is said where none is close."""
+    close = get_close_matches(name, sorted(names), n=3)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
 def unknown(kind: str, name: str, names: Iterable[str]) -> str:
     """``no campaign 'sprng'; did you mean spring?``"""
     known = sorted(names)
-    if close := get_close_matches(name, known, n=3):
-        return f"no {kind} {name[:MAX_NAME]!r}; did you mean {' or '.join(close)}?"
     listed = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
-    return f"no {kind} {name[:MAX_NAME]!r}; there {f'are {listed}' if known else 'is none yet'}"
+    otherwise = f"there are {listed}" if known else "there is none yet"
+    return f"no {kind} {name[:MAX_NAME]!r}; {suggested(name, known, otherwise)}"

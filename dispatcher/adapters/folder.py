@@ -3,10 +3,10 @@
 import os
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
 from dispatcher.errors import ConfigurationError, TemplateError, UnknownTemplate
+from dispatcher.names import suggested
 from dispatcher.template import TemplateVersion
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -58,8 +58,7 @@ class TemplateFolder:
 
     def _unknown(self, name: str) -> str:
         names = self.names()
-        near = get_close_matches(name, names, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
+        hint = suggested(name, names, f"there are {', '.join(names) or 'none'}")
         return f"no template is called {name[:100]!r}; {hint}"
 
 

@@ -1,7 +1,6 @@
 """``dispatcher pause`` and ``dispatcher resume``: the brakes of a relay, a lane or a submission."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ from dispatcher.cli.opening import actor, duration_of, opened_ledger, settings_o
 from dispatcher.cli.output import Json, Reason, count, document, duration, line, note, plain, when
 from dispatcher.delivery import WAITING, Lane, Selector, State
 from dispatcher.errors import ConfigurationError, NotFound
+from dispatcher.names import suggested
 from dispatcher.routing import choose
 
 if TYPE_CHECKING:
@@ -138,8 +138,7 @@ def _refuse_campaign(ledger: "Ledger", submission: str, verb: str) -> None:
 
 
 def _unknown(name: str, names: list[str]) -> str:
-    near = get_close_matches(name, names, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"relays and lanes are {', '.join(names)}"
+    hint = suggested(name, names, f"relays and lanes are {', '.join(names)}")
     return f"{name[:100]!r} is no relay, no lane, and no id or key of a submission; {hint}"
 
 

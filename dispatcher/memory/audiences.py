@@ -4,11 +4,10 @@ import json
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from itertools import count, islice
 from typing import Any
 
-from dispatcher.audience import Audience, AudienceVersion, BadRow, Column, Member, same_as
+from dispatcher.audience import Audience, AudienceVersion, BadRow, Column, Member, same_as, unready
 from dispatcher.delivery import Actor
 from dispatcher.errors import AudienceError, NotFound
 from dispatcher.ledger import signature, storable
@@ -104,13 +103,8 @@ class MemoryAudiences:
         with self._lock:
             found = self._ready(name)
             if not found:
-                raise NotFound(self._unknown(name))
+                raise NotFound(unready(name, self._created))
             return max((row.version for row in found), key=lambda version: version.version)
-
-    def _unknown(self, name: str) -> str:
-        near = get_close_matches(name, self._created)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see `dispatcher audiences list`"
-        return f"no audience {name!r} that is ready; {hint}"
 
     def version(self, name: str, number: int) -> AudienceVersion:
         with self._lock:
@@ -152,7 +146,7 @@ class MemoryAudiences:
                 self.version(name, number)
                 found = [row for row in found if row.version.version == number]
             elif not found:
-                raise NotFound(self._unknown(name))
+                raise NotFound(unready(name, self._created))
             if (busy := self._used([row.version.id for row in found])) is not None:
                 raise AudienceError(f"audience {name}", busy)
             for row in found:

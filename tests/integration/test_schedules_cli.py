@@ -177,7 +177,8 @@ def test_status_and_doctor_say_what_nobody_fires_and_what_is_over(cli: Cli) -> N
     kept.close()
     found, (waits, over) = standing(cli)
     assert (found["due"], found["over"], found["read_at"] - found["due_since"] > 600) == (1, ["gone"], True)
-    assert (waits["level"], waits["found"]) == ("warn", "1 occurrence due and not fired, for 10 min")
+    assert waits["level"] == "warn"
+    assert re.fullmatch(r"1 occurrence due and not fired, for 1\d min", waits["found"])
     assert (over["level"], over["found"]) == ("warn", "over, nothing more will come of it: gone")
     assert re.search(r"\nschedules: 3 · 1 paused · 1 due since [-\d]+ [:\d]+ · 0 failed within a day · 1 over\n",
                      cli("status").stdout)  # fmt: skip

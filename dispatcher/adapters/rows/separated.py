@@ -15,6 +15,7 @@ from typing import Any
 
 from dispatcher.adapters.rows.encoding import SAMPLE, UNDECODED, detected, known
 from dispatcher.audience import BadRow
+from dispatcher.cells import defused
 from dispatcher.errors import AudienceError
 
 MAX_FIELD = 65_536  # characters
@@ -25,7 +26,6 @@ _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _NAMED = {name: separator for separator, name in _NAMES.items()} | {r"\t": "\t"}
 _SAID = re.compile(r"sep=(.)\r?\n?", re.DOTALL)  # a first line that Excel understands
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_FORMULA = "=+-@\t\r"
 _TRIED = 50  # records that show which separator it is
 _SHOWN = {"utf-8-sig": "utf-8"}
 
@@ -217,4 +217,4 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> i
 def _harmless(cell: Any) -> Any:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple(_FORMULA)) else cell
+    return defused(cell) if isinstance(cell, str) else cell

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, bindparam, delete, exists, func, select, update
@@ -19,7 +18,7 @@ from dispatcher.adapters.sql.schema import (
     written,
 )
 from dispatcher.adapters.sql.spoken import among
-from dispatcher.audience import Audience, AudienceVersion, BadRow, Column, Kind, Member, same_as
+from dispatcher.audience import Audience, AudienceVersion, BadRow, Column, Kind, Member, same_as, unready
 from dispatcher.delivery import Actor
 from dispatcher.errors import AudienceError, NotFound
 from dispatcher.ledger import signature, storable
@@ -135,7 +134,7 @@ class SqlAudiences:
             newest = _versions.where(audiences.c.name == name, _READY).order_by(audience_versions.c.version.desc())
             row = tx.execute(newest.limit(1)).one_or_none()
             if row is None:
-                raise NotFound(_unknown(name, tx.execute(select(audiences.c.name)).scalars().all()))
+                raise NotFound(unready(name, tx.execute(select(audiences.c.name)).scalars().all()))
             return _record(row)
 
     def version(self, name: str, number: int) -> AudienceVersion:
@@ -223,15 +222,9 @@ def _one(tx: Transaction, where: ColumnElement[bool], otherwise: str) -> Audienc
     return _record(row)
 
 
-def _unknown(name: str, names: Sequence[str]) -> str:
-    near = get_close_matches(name, names)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see `dispatcher audiences list`"
-    return f"no audience {name!r} that is ready; {hint}"
-
-
 def _none_to_drop(tx: Transaction, name: str, number: int | None) -> None:
     if number is None:
-        raise NotFound(_unknown(name, tx.execute(select(audiences.c.name)).scalars().all()))
+        raise NotFound(unready(name, tx.execute(select(audiences.c.name)).scalars().all()))
     raise NotFound(f"audience {name!r} has no version {number}: see `dispatcher audiences list`")
 
 
