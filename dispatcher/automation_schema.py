@@ -45,7 +45,10 @@ _STEP = {
         "step": {"type": "string", "pattern": _NAME, "description": "Its name, once in the automation"},
         "wait_for": {**_TEXT, "description": "An event that must come first"},
         "within": {**_DURATION, "description": "How long it waits for that, such as 30d; else as long as it takes"},
-        "after": {**_DURATION, "description": "How long after the step before, such as 36h or 3d; in days, by the person's clock"},
+        "after": {
+            **_DURATION,
+            "description": "How long after the step before, such as 36h or 3d; in days, by the person's clock",
+        },
         "at": _TIME,
         "unless": {**_NAMES, "description": "Passed over when one of these events was"},
         "if": _CONDITIONS,
@@ -91,7 +94,10 @@ AUTOMATION: Mapping[str, Any] = {
         "zone": {**_TEXT, "description": "The clock of who has none, such as Asia/Shanghai; UTC by default"},
         "hours": {**_TEXT, "description": "When mail may go, such as mon-fri 09:00-18:00, by the person's clock"},
         "rate": {**_NAMES, "description": "At most so much of it, such as 500/min"},
-        "late": {**_DURATION, "description": "A step that is later than this, such as 2h, is passed over; 12h for dates, else never"},
+        "late": {
+            **_DURATION,
+            "description": "A step that is later than this, such as 2h, is passed over; 12h for dates, else never",
+        },
         "exit": {**_NAMES, "description": "Events that end it for whom they are about"},
         "steps": {"type": "array", "minItems": 1, "items": _STEP},
         **_SHARED,

@@ -52,7 +52,11 @@ def test_the_samples_are_right_and_stay_as_they_were_changed(cli: Cli) -> None:
         ("event: customer.registered", "event: customer.registred", "welcome.yaml:5: trigger.event: no kind of event"),
         ("template: welcome_invitation", "template: welcome_invite", "welcome.yaml:34: steps[2].send.template: "),
         ("unless: [order.created]", "unless: [order.creatd]", "welcome.yaml:24: steps[1].unless[0]: no kind of event"),
-        ("after: 3d", "after: soon", "welcome.yaml:22: steps[1].after: is not as asked for: How long after the step before, such as 36h"),
+        (
+            "after: 3d",
+            "after: soon",
+            "welcome.yaml:22: steps[1].after: is not as asked for: How long after the step before, such as 36h",
+        ),
         ("at: 09:00", "at: 09:00\n    at: 10:00", "welcome.yaml:24: at stands here twice"),
         ("key: customer.id", "key: customer.no", "welcome.yaml:6: key: customer.registered has no customer.no"),
         ("exit: [customer.left]", "exits: [customer.left]", "welcome.yaml:2: must not contain"),

@@ -59,7 +59,11 @@ STEP = {"step": "hello"}
         ({"automation": "a", "steps": [STEP]}, "trigger", "is missing"),
         (automation(STEP, colour="red"), "", "must not contain {'colour'} properties"),
         (automation({"step": "a", "sned": {}}), "steps[0]", "must not contain {'sned'} properties"),
-        (automation({"step": "a", "after": "soon"}), "steps[0].after", "is not as asked for: How long after the step before, such as 36h"),
+        (
+            automation({"step": "a", "after": "soon"}),
+            "steps[0].after",
+            "is not as asked for: How long after the step before, such as 36h",
+        ),
         (automation({"step": "a", "at": "25:00"}), "steps[0].at", "is not as asked for: A time of day, such as 09:00"),
         (automation(STEP, zone="Mars"), "zone", "'Mars' is no time zone"),
         (automation(STEP, hours="nine to five"), "hours", "are no hours"),
