@@ -31,11 +31,13 @@ settings.load_profile("patient")
 # Files that take longest, longest first, by what they took in one whole run. A process takes a whole file, and the next
 # one in hand: one of these that came late would be waited for by all others. Whoever is not named here follows.
 LONGEST = (
-    *("test_doctor", "test_relay_away", "test_celery_producer", "test_sentinel", "test_many_machines"),
-    *("test_rate_limits", "test_ledger_away", "test_docs", "test_rolling_upgrade", "test_orders", "test_operators"),
-    *("test_two_hosts", "test_campaigns", "test_stream", "test_worker_frozen", "test_clock", "test_campaign_guide"),
-    *("test_worker_steps", "test_worker_killed", "test_soak", "test_compose", "test_scheduled", "test_coalescing"),
-    *("test_schedule_guide", "test_schedules_killed", "test_wheel", "test_broker", "test_poison", "test_cli"),
+    *("test_cli", "test_doctor", "test_ledger_away", "test_celery_producer", "test_sentinel", "test_broker"),
+    *("test_bells", "test_operators", "test_worker_stopped", "test_ledger_access", "test_many_machines", "test_docs"),
+    *("test_rate_limits", "test_relay_away", "test_unsubscribe", "test_redis_away", "test_rolling_upgrade"),
+    *("test_audiences_cli", "test_stream", "test_templates_browser", "test_campaign_brakes", "test_orders"),
+    *("test_campaign_guide", "test_demo", "test_inbox_browser", "test_campaigns", "test_worker_frozen", "test_relays"),
+    *("test_compose", "test_stream_killed", "test_schedule_guide", "test_redis_loss", "test_clock"),
+    *("test_worker_killed", "test_poison", "test_soak", "test_hot_path", "test_scheduled", "test_two_hosts"),
 )
 _PLACE = {name: place for place, name in enumerate(LONGEST)}
 
