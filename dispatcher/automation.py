@@ -203,3 +203,17 @@ class Automation:
     created_at: float
     changed_at: float
     actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """How all automations stand at ``read_at``, by the ledger's clock: how many there are, which ``paused`` themselves
+    or were paused, with the reason; how many people are ``inside``, how many wait after a step that ``failed``, and
+    since when somebody is due (None: nobody is)."""
+
+    count: int
+    paused: tuple[tuple[str, str], ...]
+    inside: int
+    failed: int
+    due_since: float | None
+    read_at: float

@@ -14,6 +14,7 @@ from dispatcher.delivery import Lane, State
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dispatcher.automation import Inside
     from dispatcher.broker import BrokerAddress
     from dispatcher.interfaces import Ledger
     from dispatcher.rate import Usage
@@ -71,6 +72,7 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
         answer = aside.submit(_workers, address)
         totals, pauses, ticks = ledger.totals(), ledger.pauses(), ledger.ticks()
         suppressions, standing = ledger.suppressions.count(), ledger.schedules.standing(_LATELY)
+        inside = ledger.automations.standing()
         depths = _depths(address)
         usage = _usage(settings) if address else {}
         workers = answer.result()
@@ -89,6 +91,7 @@ def collect(settings: "Settings", ledger: "Ledger") -> dict[str, Any]:
         "rejects": totals.rejects,
         "suppressions": suppressions,
         "schedules": standing,
+        "automations": inside,
         "lanes": {lane.value: _lane(lane, totals, pauses, depths.get(lane.queue)) for lane in Lane},
         "relays": {name: _relay(relay, pauses, usage.get(name)) for name, relay in settings.relay_table().items()},
         "pauses": pauses,
@@ -211,6 +214,8 @@ def _show(found: dict[str, Any]) -> None:
         table(("paused", "name", "until", "by", "why"), [_pause_row(pause) for pause in pauses], head=True)
     if found["schedules"].count:
         line(_schedules(found["schedules"]))
+    if found["automations"].count:
+        line(_automations(found["automations"]))
     numbers = ("accepted", "scheduled", "rejects", "suppressions")
     line(" · ".join(f"{name}: {found[name]:,}" for name in numbers))
 
@@ -220,6 +225,12 @@ def _schedules(found: "Standing") -> str:
     parts = [f"schedules: {found.count:,}", f"{found.paused:,} paused", f"{found.due:,} due{since}"]
     parts.append(f"{found.failed:,} failed within a day")
     return " · ".join([*parts, *([f"{len(found.over):,} over"] if found.over else [])])
+
+
+def _automations(found: "Inside") -> str:
+    since = f" · due since {when(found.due_since)}" if found.due_since is not None else ""
+    numbers = f"{len(found.paused):,} paused · {found.inside:,} inside · {found.failed:,} failed"
+    return f"automations: {found.count:,} · {numbers}{since}"
 
 
 def _columns(lanes: dict[str, Any]) -> list[str]:

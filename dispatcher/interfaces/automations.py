@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from dispatcher.automation import Automation, Scan
+from dispatcher.automation import Automation, Inside, Scan
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import Enrolment, EnrolmentState, Entry, Passed, Touch
@@ -114,6 +114,10 @@ class Automations(Protocol):
 
     def change(self, seen: Enrolment, made: Enrolment, actor: Actor, verb: str) -> bool:
         """By hand; False if it is not as it was seen. An act."""
+        ...
+
+    def standing(self) -> Inside:
+        """How all of them stand."""
         ...
 
     def pending(self) -> bool:

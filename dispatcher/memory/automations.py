@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from dispatcher.automation import Automation, Scan
+from dispatcher.automation import Automation, Inside, Scan
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import (
@@ -243,6 +243,16 @@ class MemoryAutomations:
             self._people[name] = revised(made, seen, self._now())
             self._record(actor, verb, f"{seen.key} of automation {seen.automation}")
             return True
+
+    def standing(self) -> Inside:
+        with self._lock:
+            paused = tuple((each.name, each.reason) for each in self.listed() if each.paused)
+            states = Counter(each.state for each in self._people.values())
+            due = self.due(1)
+            return Inside(
+                len(self._rows), paused, states[_ACTIVE], states[EnrolmentState.FAILED],
+                due[0].due_at if due else None, self._now(),
+            )  # fmt: skip
 
     def pending(self) -> bool:
         with self._lock:

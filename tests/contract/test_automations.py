@@ -304,6 +304,23 @@ def test_steps_are_told_in_their_order_the_last_ones_if_few_are_asked_for(kept: 
     assert [each.passed.step for each in store.steps("welcome", "a")] == ["a0", "a1"]
 
 
+def test_standing_says_how_all_of_them_are(kept: Kept) -> None:
+    store = kept.ledger.automations
+    empty = store.standing()
+    assert (empty.count, empty.paused, empty.inside, empty.failed, empty.due_since) == (0, (), 0, 0, None)
+    owner = loaded(kept)
+    seen = inside(kept, owner, "a")
+    inside(kept, owner, "b")
+    store.moved([(passing(seen, state=FAILED), None)])
+    found = store.standing()
+    assert (found.count, found.paused, found.inside, found.failed) == (1, (), 1, 1)
+    assert found.due_since is not None
+    assert found.due_since <= found.read_at
+    store.act("welcome", "pause", ANNA)
+    assert store.standing().paused == (("welcome", "asked by the customer"),)
+    assert store.standing().due_since is None
+
+
 # -- days
 
 

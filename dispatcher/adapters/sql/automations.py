@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, insert, select, update
 from dispatcher.adapters.sql import acting, enrolling
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
 from dispatcher.adapters.sql.schema import automation_versions, automations, enrolments, event_types
-from dispatcher.automation import Automation, Scan
+from dispatcher.automation import Automation, Inside, Scan
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import Enrolment, EnrolmentState, Entry, Touch
@@ -133,6 +133,17 @@ class SqlAutomations:
             if changed:
                 acting.record(tx, actor, verb, f"{seen.key} of automation {seen.automation}")
             return changed
+
+    def standing(self) -> Inside:
+        with self._database.reading() as tx:
+            rows = tx.execute(select(automations.c.name, automations.c.paused, automations.c.reason)).all()
+            paused = tuple(sorted((row.name, row.reason) for row in rows if row.paused))
+            states = enrolling.states(tx) if rows else {}
+            due = enrolling.due(tx, 1, ())
+            return Inside(
+                len(rows), paused, states.get(EnrolmentState.ACTIVE, 0), states.get(EnrolmentState.FAILED, 0),
+                due[0].due_at if due else None, tx.now,
+            )  # fmt: skip
 
     def pending(self) -> bool:
         with self._database.reading() as tx:

@@ -256,6 +256,16 @@ def counts(tx: Transaction, owner: Automation) -> dict[tuple[EnrolmentState, str
     return {(EnrolmentState(state), step): int(number) for state, step, number in rows}
 
 
+def states(tx: Transaction) -> dict[EnrolmentState, int]:
+    """How many are inside, and how many have failed."""
+    meant = EnrolmentState.ACTIVE, EnrolmentState.FAILED
+    found = {}
+    for state in meant:  # one by one: the many who are through are not looked at
+        query = select(func.count()).where(enrolments.c.state == state.value)
+        found[state] = int(tx.execute(query).scalar_one())
+    return found
+
+
 def steps(tx: Transaction, owner: Automation, key: str | None, limit: int | None) -> Iterator[Step]:
     """See interfaces.Automations.steps."""
     order = enrolment_steps.c.planned_at, enrolment_steps.c.at, enrolments.c.id, enrolment_steps.c.n

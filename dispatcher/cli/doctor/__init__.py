@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dispatcher.cli.doctor.attachments import attachments
+from dispatcher.cli.doctor.automations import automations
 from dispatcher.cli.doctor.broker import broker
 from dispatcher.cli.doctor.finding import FAIL, OK, WARN, Finding
 from dispatcher.cli.doctor.host import data_folder, journals, settings
@@ -30,6 +31,7 @@ _PARTS: "tuple[tuple[str, Callable[[Settings], Iterator[Finding]], str], ...]" =
     ("journals", journals, "name a folder on a local disk in DISPATCHER_DATA_DIR"),
     ("ledger", ledger, "see DISPATCHER_LEDGER_URL; `dispatcher db upgrade` makes or migrates the tables"),
     ("schedules", schedules, "see DISPATCHER_LEDGER_URL"),
+    ("automations", automations, "see DISPATCHER_LEDGER_URL"),
     ("broker", broker, "see DISPATCHER_BROKER_URL"),
     ("templates", templates, "see DISPATCHER_TEMPLATES_DIR"),
     ("relays", relays, "see DISPATCHER_RELAY_URL"),
@@ -41,8 +43,8 @@ _PARTS: "tuple[tuple[str, Callable[[Settings], Iterator[Finding]], str], ...]" =
 def doctor(as_json: Json = False) -> None:
     """Check every part, and say what to do.
 
-    Settings, data folder, journals, ledger, clocks, beat, schedules, broker, workers, templates, relays, attachments
-    and links. Each line is ok, warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
+    Settings, data folder, journals, ledger, clocks, beat, schedules, automations, broker, workers, templates, relays,
+    attachments and links. Each line is ok, warn or fail. Exit 0 if all is well, 1 for a warning, 2 for a failure.
     """
     found = list(findings())
     if as_json:
