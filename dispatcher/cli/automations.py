@@ -11,6 +11,7 @@ from dispatcher.cli.automation_files import read_files, refuse, values
 from dispatcher.cli.automation_view import say_lines, show_lines
 from dispatcher.cli.opening import actor, opened
 from dispatcher.cli.output import Json, Reason, Yes, confirmed, count, document, line, note, plain, table, when
+from dispatcher.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dispatcher.automation import Automation
@@ -169,7 +170,7 @@ def remove(name: Name, reason: Reason = "", yes: Yes = False, as_json: Json = Fa
 
 
 @app.command("schema", epilog="Example: dispatcher automations schema > automation.schema.json")
-def schema() -> None:
+def schema(as_json: Json = False) -> None:  # noqa: ARG001 - it is JSON anyway
     """Print the JSON Schema of the files, for editors."""
     from dispatcher.automation_schema import DOCUMENT  # noqa: PLC0415 - as above
 
@@ -179,16 +180,30 @@ def schema() -> None:
 @app.command("samples", epilog="Example: dispatcher automations samples automations/")
 def samples(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to; no file is overwritten.")],
+    as_json: Json = False,
 ) -> None:
     """Write the shipped ones there, to begin with: welcome, birthday, order_flow, and their events."""
-    folder.mkdir(parents=True, exist_ok=True)
+    written = []
     for source in sorted(files("dispatcher").joinpath("samples").iterdir(), key=lambda each: each.name):
         target = folder / source.name
         if target.exists():
             note(f"dispatcher: {target} is there already, and stays")
         elif source.name.endswith(".yaml"):
-            target.write_bytes(source.read_bytes())
-            line(str(target))
+            _write(target, source.read_bytes())
+            written.append(str(target))
+    if as_json:
+        document(written)
+        return
+    for name in written:
+        line(name)
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    except OSError as error:
+        raise ConfigurationError("FOLDER", f"cannot write {target}: {error.strerror}") from None
 
 
 def _facts(found: "Automation") -> dict[str, Any]:
