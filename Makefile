@@ -60,6 +60,7 @@ bench-quick: $(STAMP)
 	$(RUN) -m benchmarks.limits --quick
 	$(RUN) -m benchmarks.audiences --quick
 	$(RUN) -m benchmarks.campaigns --quick
+	$(RUN) -m benchmarks.reports --quick
 
 # Made anew after a change of dependencies; it names no registry, so that it works with yours.
 lock: $(STAMP)

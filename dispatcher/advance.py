@@ -20,7 +20,8 @@ _OURSELVES = Actor("dispatcher", "campaigns", "its campaign was cancelled")
 
 
 class Advance:
-    """``fire`` fires what schedules have due, ``people`` moves those on who are in automations, ``version`` answers a
+    """``fire`` fires what schedules have due, ``people`` moves those on who are in automations, ``reports`` ends those
+    whose mails are all settled, ``version`` answers a
     template by its digest, ``report`` the submission that tells an owner."""
 
     def __init__(
@@ -31,12 +32,14 @@ class Advance:
         *,
         fire: Callable[[Callable[[], bool]], bool],
         people: Callable[[Callable[[], bool]], bool],
+        reports: Callable[[Callable[[], bool]], None],
         version: Callable[[str], Template],
         report: Callable[[Campaign], Mapping[str, Any] | None],
         submit: Callable[[Mapping[str, Any]], object],
     ) -> None:
         self._ledger, self._store, self._clock, self._sink = ledger, ledger.campaigns, clock, sink
-        self._people, self._fire, self._version, self._report, self._submit = people, fire, version, report, submit
+        self._people, self._fire, self._reports = people, fire, reports
+        self._version, self._report, self._submit = version, report, submit
 
     def run(self, seconds: float, stopping: Callable[[], bool]) -> bool:
         """For so long at most; whether there is more to do at once."""
@@ -52,7 +55,10 @@ class Advance:
             try:
                 inside = self._people(lambda: over(_SHARE))
             finally:
-                more = self._move(over)
+                try:
+                    self._reports(over)
+                finally:
+                    more = self._move(over)
         return due or inside or more
 
     def _move(self, over: Callable[[], bool]) -> bool:

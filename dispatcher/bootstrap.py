@@ -11,9 +11,12 @@ from dispatcher.adapters.celery import Doorbell
 from dispatcher.adapters.folder import TemplateFolder, shipped
 from dispatcher.adapters.journals import FileJournals
 from dispatcher.adapters.log import LogSink
+from dispatcher.adapters.manifests import Manifests
 from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.redis_limiter import RedisLimiter
 from dispatcher.adapters.relays import Relays
+from dispatcher.adapters.renderers import CommandRenderers
+from dispatcher.adapters.report_files import ReportFolder
 from dispatcher.adapters.runtime import broker_address, writable
 from dispatcher.adapters.runtime import read as read_runtime
 from dispatcher.adapters.secret_keys import secret_keys
@@ -32,6 +35,7 @@ from dispatcher.retry import RetryPolicy
 from dispatcher.settings import Settings
 from dispatcher.sources import load, stamp
 
+_MANIFEST_BYTES = 256 * 1024 * 1024
 TRANSPORTS: dict[str, Callable[[Relay, RateLimiter, int], Transport]] = {
     "smtp": lambda relay, limits, connections: SmtpTransport(relay, size=connections, limiter=limits)
 }
@@ -81,6 +85,9 @@ def build(
         refreshed=relays.refreshed if watch else lambda: None,
         journals=journals,
         limiter=limits,
+        files=(files := report_files(settings, stored, paths)),
+        renderers=renderers(settings, stored),
+        manifests=manifests(settings, files),
         policy=policy(settings, secret_keys(settings)),
         sink=told,
     )
@@ -133,6 +140,24 @@ def blobs(settings: Settings, kept: SqlLedger) -> Blobs:
         return FileBlobs(settings.blobs)
     before = settings.data_dir.resolve() / "blobs"  # the default of 1.0, for mail that was accepted then
     return MovingBlobs(kept.blobs(), FileBlobs(before)) if before.is_dir() else kept.blobs()
+
+
+def report_files(settings: Settings, stored: Blobs, paths: AttachmentPaths) -> ReportFolder:
+    """Where the files of reports are read: no producer can name one, so that a worker reads what the settings allow."""
+    folders = None if paths is AttachmentPaths.ANYWHERE else settings.attachments_dirs
+    return ReportFolder(stored, folders, settings.max_message_bytes)
+
+
+def manifests(settings: Settings, files: ReportFolder) -> Manifests:
+    """The operator's programs that say who gets a report."""
+    found = settings.reports
+    return Manifests(files, found.manifests, seconds=found.manifest_seconds, max_bytes=_MANIFEST_BYTES)
+
+
+def renderers(settings: Settings, stored: Blobs) -> CommandRenderers:
+    """The operator's programs that make files."""
+    found = settings.reports
+    return CommandRenderers(found.renderers, stored.put, seconds=found.render_seconds, max_bytes=found.render_bytes)
 
 
 def attachments(settings: Settings, stored: Blobs, folders: Sequence[Path] | None) -> Attachments:

@@ -8,7 +8,7 @@ from typing import Any
 from dispatcher import mime, render, unsubscribe
 from dispatcher.address import parse, parse_sender
 from dispatcher.delivery import LeasedMessage
-from dispatcher.errors import ConfigurationError
+from dispatcher.errors import ConfigurationError, RenderError
 from dispatcher.mail import Message
 from dispatcher.render import Rendered, Template
 from dispatcher.transfer import encode_bytes
@@ -17,18 +17,26 @@ KEPT_BYTES = 32 * 1024 * 1024
 _LIST_UNSUBSCRIBE = "list-unsubscribe"
 
 
+def _nothing_made(leased: LeasedMessage) -> Mapping[str, Any]:
+    raise RenderError(leased.public_id, "nothing renders files here")
+
+
 class Sources:
-    """Where the parts of a message come from: a template by its digest, an attachment's bytes by its blob id, and the
-    keys that sign its links, of which the first signs.
+    """Where the parts of a message come from: a template by its digest, an attachment's bytes by its blob id, the keys
+    that sign its links, of which the first signs, and the attachment that is ``made`` for a message when it is sent.
 
     The attachments that were asked for last are kept as they stand in a mail, up to ``KEPT_BYTES``: the same file may
     go to thousands, and neither its way here nor its encoding need be paid for each. Threads may share it.
     """
 
     def __init__(
-        self, template: Callable[[str], Template], blob: Callable[[str], bytes], keys: Sequence[str] = ()
+        self,
+        template: Callable[[str], Template],
+        blob: Callable[[str], bytes],
+        keys: Sequence[str] = (),
+        made: Callable[[LeasedMessage], Mapping[str, Any]] = _nothing_made,
     ) -> None:
-        self.template, self._blob, self._keys = template, blob, keys
+        self.template, self._blob, self._keys, self.made = template, blob, keys, made
         self._kept: dict[str, bytes] = {}  # the one that was asked for last is the last
         self._lock = threading.Lock()
 
@@ -80,7 +88,7 @@ def compose(leased: LeasedMessage, sources: Sources) -> Message:
             rendered.text,
             rendered.pieces,
             _headers(shared, own, link),
-            _attachments(shared, own, sources),
+            _attachments(leased, sources),
         )
     )
     mail_from = shared.get("mail_from")
@@ -106,8 +114,10 @@ def _headers(shared: Mapping[str, Any], own: Mapping[str, Any], link: str | None
     return tuple(given.items())
 
 
-def _attachments(shared: Mapping[str, Any], own: Mapping[str, Any], sources: Sources) -> tuple[mime.Part, ...]:
-    given = (*shared.get("attachments", ()), *own.get("attachments", ()))
+def _attachments(leased: LeasedMessage, sources: Sources) -> tuple[mime.Part, ...]:
+    given = (*leased.shared.get("attachments", ()), *leased.own.get("attachments", ()))
+    if "render" in leased.own:
+        given = (*given, sources.made(leased))
     return tuple([_part(attachment, sources) for attachment in given])
 
 

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from types import TracebackType
@@ -24,17 +24,35 @@ from dispatcher.campaign_report import CampaignReport
 from dispatcher.campaigns import Campaigns
 from dispatcher.compose import Sources, fingerprint
 from dispatcher.delivery import Lane, Selector
+from dispatcher.distribution import Distribution
 from dispatcher.emitted import Event, EventReceipt
 from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.events import unfailing
 from dispatcher.handed import EVENT_DOOR, Handed
 from dispatcher.head import Context
-from dispatcher.interfaces import Blobs, Clock, EventSink, Journals, Ledger, Queue, RateLimiter, Transport
+from dispatcher.interfaces import (
+    Blobs,
+    Clock,
+    EventSink,
+    FileSource,
+    Journals,
+    Ledger,
+    ManifestSource,
+    Queue,
+    RateLimiter,
+    Renderers,
+    Transport,
+)
 from dispatcher.mail import Accepted, Receipt, Submission
+from dispatcher.making import Making
 from dispatcher.pacing import Pacing
 from dispatcher.policy import UPKEEP_SECONDS, Policy
+from dispatcher.recurring_report import RecurringReports
 from dispatcher.render import Template, compiled
 from dispatcher.replay import Replay
+from dispatcher.report_check import Accept, Stored
+from dispatcher.report_ending import ReportEnding
+from dispatcher.reports import Reports
 from dispatcher.schedules import Schedules
 from dispatcher.settler import Settler
 from dispatcher.sweeper import Sweeper
@@ -85,6 +103,9 @@ class Dispatcher:
         transports: Mapping[str, Transport],
         journals: Journals,
         limiter: RateLimiter,
+        files: FileSource,
+        renderers: Renderers,
+        manifests: ManifestSource,
         refreshed: Callable[[], Refreshed | None] = lambda: None,
         policy: Policy | None = None,
         clock: Clock | None = None,
@@ -114,11 +135,17 @@ class Dispatcher:
             ledger, publish=self._publish, accept=self._accept_later, submit=self.submit,
             begun=queue.expand, clock=self.clock,
         )  # fmt: skip
+        self.reports = Reports(
+            ledger, accepting=self._accept_files, files=files, renderers=renderers.names,
+            begun=queue.expand, clock=self.clock, max_bytes=self.policy.max_bytes,
+        )  # fmt: skip
         self.schedules = Schedules(
-            ledger, campaigns=self.campaigns, publish=self._publish, accept=self._accept_now,
+            ledger, campaigns=self.campaigns, reports=RecurringReports(self.reports, manifests),
+            publish=self._publish, accept=self._accept_now,
             submit=lambda document, producer, key: self.submit(document, producer=producer, key=key),
             begun=queue.expand, clock=self.clock, sink=sink, seconds=self.policy.batch_seconds,
         )  # fmt: skip
+        self.distribution = Distribution(ledger, self.policy.secret_keys)
         pacing = Pacing(limiter, throttle)
         self.automations = Automations(
             ledger, self.clock, sink, accept=self._accept_kept, check=self._check_mails, ring=self._bells.ring,
@@ -131,6 +158,7 @@ class Dispatcher:
             fire=self.schedules.fire,
             people=self.automations.run,
             version=self._version,
+            reports=ReportEnding(ledger.reports, self.distribution, self.submit, self.clock, sink).run,
             report=CampaignReport(ledger).document,
             submit=self.submit,
         )
@@ -139,7 +167,7 @@ class Dispatcher:
             relays=self._relays,
             throttle=throttle,
             pacing=pacing,
-            sources=Sources(template=self._version, blob=blobs.get, keys=self.policy.secret_keys),
+            sources=Sources(self._version, blobs.get, self.policy.secret_keys, Making(ledger.reports, renderers)),
             journal=journal,
             settler=self.settler,
             policy=self.policy,
@@ -291,6 +319,18 @@ class Dispatcher:
     def _accept_later(self, document: Mapping[str, Any]) -> Accepted:
         """Check what the recipients of a campaign share."""
         return intake.accept(document, self._context(), later=True)
+
+    def _accept_files(self) -> Accept:
+        """For one report: checks what its recipients share, or one of them has, whose files are not stored yet."""
+        context = self._context()
+
+        def accept(document: Mapping[str, Any], stored: Stored) -> Accepted:
+            name = document.get("template")
+            if name is not None and context.template(name)[1].sensitive:
+                raise SubmissionError("template", f"{name} takes data that is x-sensitive, which a report would keep")
+            return intake.accept(document, replace(context, store=stored), later="recipients" not in document)
+
+        return accept
 
     def _accept_now(self, document: Mapping[str, Any]) -> Accepted:
         """Check a submission that is to be accepted another time."""

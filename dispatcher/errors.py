@@ -19,7 +19,8 @@
     |  |- AuthFailed
     |  |- PoolTimeout
     |  +- LimitReached              a limit of ours; the relay is well
-    |- InvalidToken                 a link of ours that nobody has signed
+    |- FileFault                    a file of a report that cannot go; names the kind of fault
+    |- InvalidToken                 a link or a document of ours that nobody has signed
     +- LedgerError                  temporary
        |- LedgerUnavailable
        |- LeaseLost
@@ -178,8 +179,19 @@ class LimitReached(TransportError):
         self.seconds = seconds
 
 
+class FileFault(DispatcherError):
+    """A file of a report cannot go as it is. ``what`` is the kind of fault, such as ``missing``."""
+
+    def __init__(self, what: str, name: str, reason: str) -> None:
+        super().__init__(what, name, reason)
+        self.what, self.name, self.reason = what, name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
 class InvalidToken(DispatcherError):
-    """What was asked for by a link was not signed by us, or not as it stands there."""
+    """What was asked for by a link, or stands in a document, was not signed by us, or not as it stands there."""
 
 
 class LedgerError(DispatcherError):

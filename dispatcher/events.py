@@ -99,6 +99,15 @@ class CampaignEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportEnded:
+    """All mails of a report are settled: its deliveries by state, and why its owner could not be told, if so."""
+
+    name: str
+    sums: Mapping[str, int]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OccurrenceFailed:
     """An occurrence of a schedule, at this moment (seconds since the epoch), cannot be done."""
 
@@ -128,6 +137,7 @@ Event = (
     | ReplayFailed
     | StuckEnded
     | CampaignEnded
+    | ReportEnded
     | OccurrenceFailed
     | EnrolmentFailed
 )

@@ -14,10 +14,10 @@ from dispatcher.fingerprints import fingerprints
 from dispatcher.head import HEAD_FIELDS, Context, Head, check_head, check_locale
 from dispatcher.mail import Accepted, AcceptedDelivery, AcceptedMessage
 from dispatcher.mime import check_header
+from dispatcher.transfer import BASE64_GROWTH
 from dispatcher.written import Written, encode
 
 PAST_SECONDS = 60.0  # a producer's clock may be a little behind
-_BASE64 = 4 / 3 * 78 / 76  # what the base64 of an attachment adds, with its line ends
 _INLINE = "subject", "text", "html"
 _EXTRAS = frozenset(("reply_to", "headers", "attachments", *_INLINE))
 
@@ -164,7 +164,7 @@ def _attachments(draft: _Draft, document: Mapping[str, Any], at: str) -> list[di
         kept = draft.context.store(given, place)
         stored.append(kept)
         if not at:
-            draft.bytes += int(kept["size"] * _BASE64)
+            draft.bytes += int(kept["size"] * BASE64_GROWTH)
     return stored
 
 
@@ -232,7 +232,7 @@ def _personal(draft: _Draft, item: Any, at: str) -> AcceptedMessage:
         "metadata": fields.metadata_of(item, f"{at}.metadata"),
         "attachments": _attachments(draft, item, f"{at}."),
     }
-    personal = sum(int(a["size"] * _BASE64) for a in own["attachments"])
+    personal = sum(int(a["size"] * BASE64_GROWTH) for a in own["attachments"])
     if before + personal > draft.context.max_bytes:
         raise MessageTooLarge(
             f"{at}.attachments", f"the mail would be over the limit of {draft.context.max_bytes:,} bytes"

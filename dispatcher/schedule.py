@@ -22,7 +22,7 @@ _LEAST_EVERY = 1.0
 _LONGEST = 3660 * 86400.0
 _YEARS = 1970, 2999
 _TEXTS = "cron", "every", "zone", "catch_up", "late", "start", "end"
-_OBJECTS = "submission", "campaign"
+_OBJECTS = "submission", "campaign", "report"
 
 
 class CatchUp(enum.StrEnum):
@@ -50,9 +50,9 @@ class ScheduleSpec:
 
     When: a ``cron`` line by the clock of ``zone``, or ``every`` so long (``90s``, ``2h``, ``7d``), counted from
     ``start``, else from when it was made; between ``start`` and ``end``, ISO 8601, by the clock of ``zone`` without an
-    offset. What: the JSON of a ``submission``, or of a ``campaign`` as ``CampaignSpec`` has it; ``with_occurrence``
-    gives its data ``schedule.name`` and ``schedule.at``. After a time in which nobody looked: ``catch_up``, and nothing
-    that is ``late`` by more than so long.
+    offset. What: the JSON of a ``submission``, of a ``campaign`` as ``CampaignSpec`` has it, or of a ``report`` as
+    ``RecurringReports`` has it; ``with_occurrence`` gives its data ``schedule.name`` and ``schedule.at``. After a time
+    in which nobody looked: ``catch_up``, and nothing that is ``late`` by more than so long.
     """
 
     cron: str | None = None
@@ -64,6 +64,7 @@ class ScheduleSpec:
     end: str | None = None
     submission: Mapping[str, Any] | None = None
     campaign: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
     with_occurrence: bool = False
 
     def document(self) -> dict[str, Any]:
@@ -92,8 +93,8 @@ class ScheduleSpec:
         """Refuse what can be seen to be wrong without the ledger or a template. Raises SubmissionError."""
         if (self.cron is None) == (self.every is None):
             raise SubmissionError("cron", "give either a cron line or every, such as 2h")
-        if (self.submission is None) == (self.campaign is None):
-            raise SubmissionError("submission", "give either a submission or a campaign")
+        if sum(job is not None for job in (self.submission, self.campaign, self.report)) != 1:
+            raise SubmissionError("submission", "give either a submission, a campaign or a report")
         try:
             zone(self.zone)
         except ValueError as error:
@@ -298,7 +299,7 @@ def key_of(due: Due) -> str:
     return f"schedule/{due.schedule.name}/{datetime.fromtimestamp(due.at, UTC).isoformat()}"
 
 
-def campaign_name(due: Due) -> str:
+def job_name(due: Due) -> str:
     """``news-2026-12-01T0900``, by the schedule's clock; of a time that comes twice the second says its offset."""
     local = datetime.fromtimestamp(due.at, zone(due.schedule.spec.zone))
     form = "%Y-%m-%dT%H%M" + ("%S" if local.second or due.by_hand else "") + ("%z" if local.fold else "")
@@ -306,8 +307,8 @@ def campaign_name(due: Due) -> str:
 
 
 def job(spec: ScheduleSpec, name: str, at: float) -> dict[str, Any]:
-    """The JSON of the submission or campaign of one occurrence."""
-    found = dict(spec.submission if spec.submission is not None else spec.campaign or {})
+    """The JSON of the submission, campaign or report of one occurrence."""
+    found = dict(next(given for given in (spec.submission, spec.campaign, spec.report, {}) if given is not None))
     if spec.with_occurrence:
         local = datetime.fromtimestamp(at, zone(spec.zone))
         mine = {"name": name, "at": local.isoformat(timespec="seconds")}

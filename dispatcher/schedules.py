@@ -5,6 +5,7 @@ Firing twice does nothing twice: a submission has a key of its occurrence's own,
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -17,6 +18,7 @@ from dispatcher.events import OccurrenceFailed
 from dispatcher.interfaces import Clock, EventSink, Ledger
 from dispatcher.mail import Receipt
 from dispatcher.names import MAX_NAME, check_name
+from dispatcher.recurring_report import RecurringReports
 from dispatcher.render import Template
 from dispatcher.schedule import (
     Due,
@@ -25,13 +27,14 @@ from dispatcher.schedule import (
     OccurrenceState,
     Schedule,
     ScheduleSpec,
-    campaign_name,
     come_up,
     first_after,
     job,
+    job_name,
     key_of,
     verdict,
 )
+from dispatcher.zones import zone
 
 PRODUCER = "schedule"
 AT_ONCE = 500  # occurrences that are noted in one transaction, or looked at to be fired
@@ -53,6 +56,7 @@ class Schedules:
         ledger: Ledger,
         *,
         campaigns: Campaigns,
+        reports: RecurringReports,
         publish: Callable[[str], tuple[str, Template]],
         accept: Callable[[Mapping[str, Any]], object],
         submit: Callable[[Mapping[str, Any], str, str], Receipt],
@@ -61,7 +65,8 @@ class Schedules:
         sink: EventSink,
         seconds: float,
     ) -> None:
-        self._ledger, self._store, self._campaigns = ledger, ledger.schedules, campaigns
+        self._ledger, self._store = ledger, ledger.schedules
+        self._campaigns, self._reports = campaigns, reports
         self._publish, self._accept, self._submit, self._begun = publish, accept, submit, begun
         self._clock, self._sink, self._seconds = clock, sink, seconds
 
@@ -90,14 +95,18 @@ class Schedules:
         if at is None:
             raise SubmissionError("end" if spec.end else "cron", "no time of it is still to come")
         document = job(spec, name, at)
-        what, check = ("submission", _check_submission) if spec.campaign is None else ("campaign", _check_campaign)
+        what = "submission" if spec.submission is not None else "campaign" if spec.campaign is not None else "report"
         try:
-            check(name, document)
-            if spec.campaign is None:
+            if spec.submission is not None:
+                _check_submission(document)
                 self._accept(document)
                 self._check_template(document.get("template"))
-            else:
+            elif spec.campaign is not None:
+                _check_campaign(name, document)
                 self._campaigns.check_spec(CampaignSpec.parse(document))
+            else:
+                _check_length(name)
+                self._reports.check(document)
         except SubmissionError as error:
             raise type(error)(f"{what}.{error.field}" if error.field else what, error.reason) from None
 
@@ -159,7 +168,7 @@ class Schedules:
                 self._note(seen)
         waiting = self._store.due(AT_ONCE)
         held = set[int]()
-        for due in sorted(waiting, key=lambda due: due.schedule.spec.campaign is not None):  # its check may take long
+        for due in sorted(waiting, key=lambda due: due.schedule.spec.submission is None):  # its check may take long
             if over():
                 return True
             self._end(due, held)
@@ -194,14 +203,14 @@ class Schedules:
         if state is not OccurrenceState.DUE:
             outcome = self._fired(due)  # by one that was killed before it said so
             return (OccurrenceState.FIRED, outcome) if outcome else (state, "")
-        if schedule.spec.campaign is not None and not self._hold(schedule.id, held):
+        if schedule.spec.submission is None and not self._hold(schedule.id, held):
             return None
         return self._fire(due)
 
     def _fired(self, due: Due) -> str:
         """What came of it already; empty for nothing."""
-        if due.schedule.spec.campaign is not None:
-            return f"campaign {campaign_name(due)}" if self._started(campaign_name(due)) else ""
+        if due.schedule.spec.submission is None:
+            return self._named(due) if self._is_started(due) else ""
         mine = Selector(key=key_of(due), producer=PRODUCER, limit=1)
         found = next(self._ledger.find(mine), None)
         return f"submission {found.submission}" if found else ""
@@ -215,26 +224,42 @@ class Schedules:
 
     def _fire(self, due: Due) -> Ended:
         try:
-            if due.schedule.spec.campaign is None:
+            if due.schedule.spec.submission is not None:
                 document = job(due.schedule.spec, due.schedule.name, due.at)
                 return OccurrenceState.FIRED, f"submission {self._submit(document, PRODUCER, key_of(due)).id}"
+            if due.schedule.spec.report is not None:
+                return self._report(due)
             return self._start(due)
         except IdempotencyConflict as error:  # it was fired, not marked, and edited since
             return OccurrenceState.FIRED, f"submission {error.first}"
         except DispatcherError as error:
             if error.temporary:
                 raise
-            if due.schedule.spec.campaign is not None and self._started(
-                campaign_name(due)
-            ):  # by somebody else just now
-                return OccurrenceState.FIRED, f"campaign {campaign_name(due)}"
+            if due.schedule.spec.submission is None and self._is_started(due):  # by somebody else just now
+                return OccurrenceState.FIRED, self._named(due)
             return OccurrenceState.FAILED, str(error)
 
-    # -- campaigns
+    # -- campaigns and reports
+
+    @staticmethod
+    def _named(due: Due) -> str:
+        return f"{'campaign' if due.schedule.spec.campaign is not None else 'report'} {job_name(due)}"
+
+    def _is_started(self, due: Due) -> bool:
+        name = job_name(due)
+        return self._started(name) if due.schedule.spec.campaign is not None else self._reports.started(name)
+
+    def _report(self, due: Due) -> Ended:
+        """Make the occurrence's report, and let it go; one that was being taken in is taken up where it stands."""
+        schedule, me = due.schedule, _ourselves(f"schedule {due.schedule.name}")
+        document = job(schedule.spec, schedule.name, due.at)
+        values = {"name": schedule.name, "at": datetime.fromtimestamp(due.at, zone(schedule.spec.zone)).isoformat()}
+        self._reports.start(job_name(due), document, values, me, self._going_on(schedule.id))
+        return OccurrenceState.FIRED, self._named(due)
 
     def _start(self, due: Due) -> Ended:
         """Make the occurrence's campaign, check it and let it go; one that is there is taken up where it stands."""
-        name, me = campaign_name(due), _ourselves(f"schedule {due.schedule.name}")
+        name, me = job_name(due), _ourselves(f"schedule {due.schedule.name}")
         spec = CampaignSpec.parse(job(due.schedule.spec, due.schedule.name, due.at))
         found = self._found(name) or self._make(name, spec, me)
         if found.spec.document() != spec.document():
@@ -301,7 +326,7 @@ def _before_edit(seen: Schedule) -> Noted:
     return noted._replace(found=tuple((at, OccurrenceState.SKIPPED) for at, _ in noted.found))
 
 
-def _check_submission(_: str, document: Mapping[str, Any]) -> None:
+def _check_submission(document: Mapping[str, Any]) -> None:
     for field, why in (_OWN | _WHEN).items():
         if field in document:
             raise SubmissionError(field, f"not in a schedule: {why}")
@@ -319,8 +344,12 @@ def _attachments(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{where}attachments[{n}]", attachment
 
 
-def _check_campaign(name: str, document: Mapping[str, Any]) -> None:
+def _check_length(name: str) -> None:
     if len(name) > _LONGEST:
-        raise SubmissionError("name", f"{name[:40]!r} is longer than {_LONGEST}: its campaigns get the date behind it")
+        raise SubmissionError("name", f"{name[:40]!r} is longer than {_LONGEST}: what it makes gets the date behind it")
+
+
+def _check_campaign(name: str, document: Mapping[str, Any]) -> None:
+    _check_length(name)
     if "start" in document:
         raise SubmissionError("start", "not in a schedule: the schedule says when")

@@ -167,6 +167,16 @@ class LogSettings(_Section):
     addresses: Literal["full", "masked"] = "full"
 
 
+class ReportSettings(_Section):
+    """``[reports]``: programs that make files and manifests, by the names that reports know them by."""
+
+    renderers: dict[str, tuple[str, ...] | str] = Field(default_factory=dict)
+    render_seconds: Duration = 20
+    render_bytes: int = Field(default=10 * 1024 * 1024, gt=0)
+    manifests: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    manifest_seconds: Duration = 60
+
+
 class PagesSettings(_Section):
     """``[pages]``: our pages, such as the one to unsubscribe."""
 
@@ -212,6 +222,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     log: LogSettings = LogSettings()
     pages: PagesSettings = PagesSettings()
+    reports: ReportSettings = ReportSettings()
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # ours takes the sources by name only
@@ -232,10 +243,12 @@ class Settings(BaseSettings):
                 default=Timeouts().final,
             ),
         )
+        longest += self.reports.render_seconds if self.reports.renderers else 0.0
         if not d.batch_seconds + longest + MARGIN_SECONDS < d.task_seconds < d.lease_seconds:
             msg = (
-                f"batch_seconds + longest SMTP timeout + {MARGIN_SECONDS:g} < task_seconds < lease_seconds must hold; "
-                f"now {d.batch_seconds:g} + {longest:g} + {MARGIN_SECONDS:g} < {d.task_seconds:g} < {d.lease_seconds:g}"
+                f"batch_seconds + longest SMTP timeout (+ render_seconds) + {MARGIN_SECONDS:g} < task_seconds < "
+                f"lease_seconds must hold; now {d.batch_seconds:g} + {longest:g} + {MARGIN_SECONDS:g} < "
+                f"{d.task_seconds:g} < {d.lease_seconds:g}"
             )
             raise ValueError(msg)
         return self

@@ -10,7 +10,15 @@ from dispatcher.dispatcher import Dispatcher
 from dispatcher.emitted import Event
 from dispatcher.errors import SubmissionError
 from dispatcher.interfaces import Ledger
-from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLedger, MemoryLimiter
+from dispatcher.memory import (
+    MemoryBlobs,
+    MemoryFiles,
+    MemoryJournals,
+    MemoryLedger,
+    MemoryLimiter,
+    MemoryManifests,
+    MemoryRenderers,
+)
 from dispatcher.policy import Policy
 from dispatcher.template import TemplateVersion
 from dispatcher.testing import MemoryQueue, MemoryTransport
@@ -45,10 +53,12 @@ class Simulation:
             self._ledger.put_template(version.digest, version.name, dict(version.files))
         self._ledger.publish(published, _ACTOR)
         self.transport = MemoryTransport("simulation")
+        blobs = MemoryBlobs()
         self._dispatcher = Dispatcher(
-            ledger=_with_audiences(self._ledger, real), queue=MemoryQueue(), blobs=MemoryBlobs(), templates=templates,
+            ledger=_with_audiences(self._ledger, real), queue=MemoryQueue(), blobs=blobs, templates=templates,
             attach=_no_files, transports={"simulation": self.transport}, journals=MemoryJournals(),
-            limiter=MemoryLimiter(self.clock.time), policy=policy, clock=self.clock,
+            limiter=MemoryLimiter(self.clock.time), files=MemoryFiles(blobs), renderers=MemoryRenderers(blobs),
+            manifests=MemoryManifests(), policy=policy, clock=self.clock,
         )  # fmt: skip
 
     def load(self, documents: Sequence[Mapping[str, Any]]) -> None:

@@ -82,7 +82,8 @@ class Sweeper:
 
     def _sweep(self) -> int:
         self._ledger.reclaim(self._replay.owners(), self._policy.host_grace)
-        if any(each.pending() for each in (self._ledger.schedules, self._ledger.campaigns, self._ledger.automations)):
+        ledger = self._ledger
+        if any(each.pending() for each in (ledger.schedules, ledger.campaigns, ledger.automations, ledger.reports)):
             self._queue.expand()
         held = {pause.name for pause in self._ledger.pauses() if pause.kind == "relay" and not pause.half_open}
         avoid: set[str | None] = {*held, *({None} if held >= set(self._transports()) else ())}

@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 
 Text = str | Sequence[str]  # as a whole, or in the pieces that a template wrote
 
+BASE64_GROWTH = 4 / 3 * 78 / 76  # by which an attachment is longer in a mail, with its line ends
 _COLUMNS = 76  # of an encoded line, RFC 2045 sections 6.7 and 6.8
 # Text that needs no encoding: no long line, no trailing space, no control, no "From " that a mailbox would mangle.
 _SAFE = re.compile(rb"(?:(?!From )[\t -~]{0,75}[!-~]\n|\n)*")

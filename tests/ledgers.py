@@ -45,6 +45,7 @@ _MOMENTS = {
     "events": ("at", "received_at"),
     "enrolments": ("planned_at", "due_at", "since", "entered_at", "changed_at"),
     "enrolment_steps": ("planned_at", "at"),
+    "reports": ("created_at", "changed_at", "finished_at", "reported_at"),
     "campaigns": ("start_at", "created_at", "changed_at", "started_at", "finished_at", "reported_at"),
 }
 

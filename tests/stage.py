@@ -9,7 +9,15 @@ from dispatcher.dispatcher import Dispatcher, Refreshed
 from dispatcher.errors import LedgerUnavailable
 from dispatcher.events import BatchEnded, Event
 from dispatcher.mail import Receipt
-from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLedger, MemoryLimiter
+from dispatcher.memory import (
+    MemoryBlobs,
+    MemoryFiles,
+    MemoryJournals,
+    MemoryLedger,
+    MemoryLimiter,
+    MemoryManifests,
+    MemoryRenderers,
+)
 from dispatcher.policy import Policy
 from dispatcher.rate import Rate
 from dispatcher.relay import Relay
@@ -80,6 +88,8 @@ class Stage:
                 for name, texts in (rates or {}).items()
             }
         )
+        self.files_of_reports, self.renderers = MemoryFiles(self.blobs), MemoryRenderers(self.blobs)
+        self.manifests = MemoryManifests()
         self._refreshed: Refreshed | None = None
         self.dispatcher = Dispatcher(
             ledger=self.ledger,
@@ -91,6 +101,9 @@ class Stage:
             refreshed=self.refreshed,
             journals=MemoryJournals(),
             limiter=self.limiter,
+            files=self.files_of_reports,
+            renderers=self.renderers,
+            manifests=self.manifests,
             policy=Policy(sender="shop@example.com", retry=RetryPolicy((60.0,), 0.0), **policy),
             clock=self.worker_clock,
             sink=lambda event: None if isinstance(event, BatchEnded) else self.events.append(event),

@@ -18,7 +18,7 @@ from dispatcher.adapters.sql import engine
 from dispatcher.adapters.sql.database import Transaction
 from dispatcher.adapters.sql.ledger import SqlLedger
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLimiter
+from dispatcher.memory import MemoryBlobs, MemoryFiles, MemoryJournals, MemoryLimiter, MemoryManifests, MemoryRenderers
 from dispatcher.policy import Policy
 from dispatcher.template import TemplateVersion
 from dispatcher.testing import MemoryQueue, MemoryTransport
@@ -59,6 +59,7 @@ class House:
             ledger=ledger, queue=MemoryQueue(), blobs=blobs, templates=self._templates,
             attach=Attachments(blobs, (), 1 << 20), transports={"main": MemoryTransport("main")},
             journals=MemoryJournals(), limiter=MemoryLimiter(self.time), policy=POLICY, clock=self,
+            files=MemoryFiles(blobs), renderers=MemoryRenderers(blobs), manifests=MemoryManifests(),
         )  # fmt: skip
         for part, method in self._risks:
             owner = getattr(ledger, part) if part else ledger

@@ -22,6 +22,7 @@ from dispatcher.events import (
     RelayResumed,
     Replayed,
     ReplayFailed,
+    ReportEnded,
     SettingsKept,
     StuckEnded,
 )
@@ -139,10 +140,17 @@ class LogSink:
     def _tell_of_plans(self, event: Event) -> None:
         if isinstance(event, CampaignEnded):
             self._campaign_ended(event)
+        elif isinstance(event, ReportEnded):
+            self._report_ended(event)
         elif isinstance(event, OccurrenceFailed):
             self._log.error("a schedule could not fire", schedule=event.schedule, at=iso(event.at), reason=event.reason)
         elif isinstance(event, EnrolmentFailed):
             self._log.error("a step of an automation could not be done", **dataclasses.asdict(event))
+
+    def _report_ended(self, event: ReportEnded) -> None:
+        self._log.info("a report is finished", report=event.name, **event.sums)
+        if event.fault:
+            self._log.error("its owner could not be told", report=event.name, reason=event.fault)
 
     def _campaign_ended(self, event: CampaignEnded) -> None:
         self._log.info(f"a campaign is {event.state}", campaign=event.name, **event.sums)

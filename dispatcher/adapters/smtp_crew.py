@@ -18,6 +18,7 @@ from dispatcher.reply import NoReply, Outcome, Phase
 # Of waiting for all servers, after which one more connection is worth its opening, or its use if it is open already;
 # and the share of the time that the waiting makes up then: a fast server's one connection is kept busy.
 _OPEN_SECONDS, _USE_SECONDS, _WAITING = 0.02, 0.001, 0.1
+_HELD_BYTES = 24 << 20  # of messages in hand, beyond which no further one is taken for one more connection
 _SHARE_SECONDS = 1.0  # how often it looks whether another worker waits for a connection
 
 
@@ -41,6 +42,7 @@ class Crew:
         self._most = 1 if home.relay.rate else home.size  # where each mail has its time, one follows the other
         self._trouble: Exception | None = None
         self._kept: Message | None = None  # taken from the stream, and nobody's yet
+        self._held = 0  # bytes of messages that were taken and are not answered
         self._since, self._waited = time.monotonic(), 0.0
         self._shared = self._since
 
@@ -64,12 +66,28 @@ class Crew:
         if self.stops():
             return None
         message, self._kept = self._kept, None
-        return message or next(self._messages, None)
+        if message is None and (message := next(self._messages, None)) is not None:
+            self._held += len(message.content)
+        return message
+
+    def answered(self, message: Message) -> None:
+        """It is in nobody's hand any more."""
+        self._held -= len(message.content)
+
+    @property
+    def full(self) -> bool:
+        """Whether what is in hand is as large as it may be, so that memory does not go with the size of mails."""
+        return self._held >= _HELD_BYTES
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is only one hand, which goes on in any case."""
+        return len(self._hands) < 2  # noqa: PLR2004 - as it says
 
     def spares(self) -> bool:
         """Whether one of several connections is to be let go, since another worker waits for one."""
         now = time.monotonic()
-        if len(self._hands) < 2 or now - self._shared < _SHARE_SECONDS:  # noqa: PLR2004 - the last one is kept
+        if self.alone or now - self._shared < _SHARE_SECONDS:
             return False
         self._shared = now
         return self.home.pool.wanted()
@@ -99,7 +117,7 @@ class Crew:
     def _wait(self) -> None:
         """Wait until a server has answered, or is over its time; or for a moment, and engage one more hand."""
         began = time.monotonic()
-        grows = len(self._hands) < self._most and not self.stops()
+        grows = len(self._hands) < self._most and not self.full and not self.stops()
         enough = _USE_SECONDS if self.home.pool.idle else _OPEN_SECONDS
         until = min(hand.until for hand in self._hands)
         poll = select.poll()
@@ -163,7 +181,7 @@ class _Hand:
         # First the session, then the message: its time to go must not pass while a connection is opened.
         if self._relay.rate and self.session.usable and self._pool.spent(self.session):
             self.session = self._pool.replace(self.session)
-        if self._ahead is None and self._crew.spares():
+        if self._ahead is None and (self._crew.spares() or (self._crew.full and not self._crew.alone)):
             return False
         self._message, self._ahead = self._ahead or self._crew.next(), None
         if self._message is None or self._crew.stops():
@@ -197,6 +215,8 @@ class _Hand:
 
     def _end(self, outcome: Outcome) -> Outcome:
         self._transaction = None
+        if self._message is not None:
+            self._crew.answered(self._message)
         self._crew.home.learn(self.session, outcome, stumbled=self._stumbled)
         if _cut_off(outcome):
             # Is it this mail, or is the relay gone? Then nobody's attempt is spent on that: this raises.
@@ -204,7 +224,8 @@ class _Hand:
         return outcome
 
     def _look_ahead(self) -> Message | None:
-        self._ahead = self._ahead or self._crew.next()
+        if self._ahead is None and not self._crew.full:
+            self._ahead = self._crew.next()
         return self._ahead
 
     def _chains(self) -> bool:

@@ -22,6 +22,7 @@ from dispatcher.cli import (
     pause,
     rejects,
     relays,
+    reports,
     schedules,
     send,
     sink,
@@ -65,6 +66,7 @@ app.add_typer(campaigns.app, name="campaigns")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(automations.app, name="automations")
 app.add_typer(events.app, name="events")
+app.add_typer(reports.app, name="reports")
 app.add_typer(rejects.app, name="rejects")
 app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(templates.app, name="templates")

@@ -37,6 +37,7 @@ def _one_message(ledger: "Ledger", name: str) -> "LeasedMessage":
 def _rebuilt(dispatcher: "Dispatcher", leased: "LeasedMessage") -> "Message":
     """Raises ConfigurationError when it must not be printed, or cannot be built any more."""
     from dispatcher.compose import Sources, compose  # noqa: PLC0415 - --help needs none of it
+    from dispatcher.making import kept  # noqa: PLC0415 - as above
     from dispatcher.render import compiled  # noqa: PLC0415 - as above
     from dispatcher.template import TemplateVersion  # noqa: PLC0415 - as above
 
@@ -51,7 +52,8 @@ def _rebuilt(dispatcher: "Dispatcher", leased: "LeasedMessage") -> "Message":
         )
     try:
         keys = dispatcher.policy.secret_keys
-        return compose(leased, Sources(template=template, blob=dispatcher.blobs.get, keys=keys))
+        sources = Sources(template, dispatcher.blobs.get, keys, lambda leased: kept(dispatcher.ledger.reports, leased))
+        return compose(leased, sources)
     except RenderError as error:
         raise ConfigurationError(leased.public_id, _why_not(found, data, error)) from None
     except NotFound as error:

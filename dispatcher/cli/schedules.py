@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Mails and campaigns that come again and again, each time once.", no_args_is_help=True)
 
-_EITHER = {"cron": "every", "every": "cron", "submission": "campaign", "campaign": "submission"}
+_EITHER = {
+    "cron": ("every",), "every": ("cron",), "submission": ("campaign", "report"), "campaign": ("submission", "report"),
+    "report": ("submission", "campaign"),
+}  # fmt: skip
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
 Cron = Annotated[
     str | None, typer.Option("--cron", metavar="LINE", help="By the clock of --zone, such as '30 9 * * mon-fri'.")
@@ -37,6 +40,10 @@ Campaign = Annotated[
     str | None,
     typer.Option("--campaign", metavar="FILE|JSON", help="Or a campaign: template, audience, list, data and so on."),
 ]
+ReportJob = Annotated[
+    str | None,
+    typer.Option("--report", metavar="FILE|JSON", help="Or a report: manifest or manifest_command, folder and so on."),
+]
 With = Annotated[
     bool | None,
     typer.Option("--with-occurrence/--without-occurrence", help="Data has schedule.name and schedule.at."),
@@ -47,9 +54,8 @@ Count = Annotated[int, typer.Option("-n", metavar="N", min=1, max=1000, help="So
 def _given(**options: Any) -> dict[str, Any]:
     """The fields of a spec that were given."""
     found = {name: value for name, value in options.items() if value is not None}
-    return found | {
-        name: json_argument(found[name], f"--{name}") for name in ("submission", "campaign") if found.get(name)
-    }
+    jobs = [name for name in ("submission", "campaign", "report") if found.get(name)]
+    return found | {name: json_argument(found[name], f"--{name}") for name in jobs}
 
 
 def _spec(given: dict[str, Any]) -> "ScheduleSpec":
@@ -74,6 +80,7 @@ def add(  # noqa: PLR0917 - options, which nobody gives by position
     end: End = None,
     submission: Mail = None,
     campaign: Campaign = None,
+    report: ReportJob = None,
     with_occurrence: With = None,
     reason: Reason = "",
     as_json: Json = False,
@@ -81,7 +88,7 @@ def add(  # noqa: PLR0917 - options, which nobody gives by position
     """Make one. It goes from now on, whenever workers run."""
     given = _given(
         cron=cron, every=every, zone=zone, catch_up=catch_up, late=late, start=start, end=end, submission=submission,
-        campaign=campaign, with_occurrence=with_occurrence,
+        campaign=campaign, report=report, with_occurrence=with_occurrence,
     )  # fmt: skip
     with opened() as dispatcher:
         made = dispatcher.schedules.add(name, _spec(given), actor(reason))
@@ -100,6 +107,7 @@ def edit(  # noqa: PLR0917 - as above
     end: End = None,
     submission: Mail = None,
     campaign: Campaign = None,
+    report: ReportJob = None,
     with_occurrence: With = None,
     reason: Reason = "",
     as_json: Json = False,
@@ -107,12 +115,12 @@ def edit(  # noqa: PLR0917 - as above
     """Change one, from now on; an empty value takes a setting away."""
     given = _given(
         cron=cron, every=every, zone=zone, catch_up=catch_up, late=late, start=start, end=end, submission=submission,
-        campaign=campaign, with_occurrence=with_occurrence,
+        campaign=campaign, report=report, with_occurrence=with_occurrence,
     )  # fmt: skip
     with opened() as dispatcher:
         before = dispatcher.schedules.get(name).spec.document()
-        for field in _EITHER.keys() & given.keys():
-            before.pop(_EITHER[field], None)
+        for other in (other for field in _EITHER.keys() & given.keys() for other in _EITHER[field]):
+            before.pop(other, None)
         wanted = {field: value for field, value in (before | given).items() if value != ""}
         made = dispatcher.schedules.edit(name, _spec(wanted), actor(reason))
     _say(made, as_json)
@@ -222,6 +230,8 @@ def _when(spec: "ScheduleSpec") -> str:
 def _what(spec: "ScheduleSpec") -> str:
     if spec.campaign is not None:
         return f"campaign: {spec.campaign.get('template')} to {spec.campaign.get('audience')}"
+    if spec.report is not None:
+        return f"report: {spec.report.get('manifest') or spec.report.get('manifest_command')}"
     mail = spec.submission or {}
     return f"mail: {mail.get('template') or mail.get('subject') or ''}"
 

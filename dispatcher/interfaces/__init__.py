@@ -7,10 +7,12 @@ from dispatcher.interfaces.blobs import Blobs
 from dispatcher.interfaces.campaigns import Campaigns
 from dispatcher.interfaces.clock import Clock
 from dispatcher.interfaces.events import EventSink
+from dispatcher.interfaces.files import FileSource, Found, ManifestSource, Renderers
 from dispatcher.interfaces.journal import Journal, Journals
 from dispatcher.interfaces.ledger import Ledger
 from dispatcher.interfaces.limiter import RateLimiter
 from dispatcher.interfaces.queue import Queue
+from dispatcher.interfaces.reports import Reports
 from dispatcher.interfaces.schedules import Schedules
 from dispatcher.interfaces.suppressions import Suppressions
 from dispatcher.interfaces.transport import Transport
@@ -23,11 +25,16 @@ __all__ = [
     "Clock",
     "EventRow",
     "EventSink",
+    "FileSource",
+    "Found",
     "Journal",
     "Journals",
     "Ledger",
+    "ManifestSource",
     "Queue",
     "RateLimiter",
+    "Renderers",
+    "Reports",
     "Rows",
     "Schedules",
     "Step",

@@ -8,6 +8,7 @@ from dispatcher.errors import IdempotencyConflict
 from dispatcher.interfaces.audiences import Audiences
 from dispatcher.interfaces.automations import Automations
 from dispatcher.interfaces.campaigns import Campaigns
+from dispatcher.interfaces.reports import Reports
 from dispatcher.interfaces.schedules import Schedules
 from dispatcher.interfaces.suppressions import Suppressions
 from dispatcher.mail import Accepted, Receipt
@@ -43,6 +44,9 @@ class Ledger(Protocol):
 
     @property
     def automations(self) -> Automations: ...
+
+    @property
+    def reports(self) -> Reports: ...
 
     # -- accepting
     def add(self, submissions: Sequence[Accepted]) -> list[Receipt | IdempotencyConflict]:

@@ -1,6 +1,5 @@
 """Campaigns of the ledger in memory."""
 
-import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,13 +11,12 @@ from dispatcher.brake import Brake, fed
 from dispatcher.campaign import ACTS, Campaign, CampaignSpec, CampaignState, Expanded, Sums
 from dispatcher.delivery import LIVE, Actor, Settlement, State
 from dispatcher.errors import NotFound, SubmissionError
-from dispatcher.ledger import BRAKE, signature, storable
-from dispatcher.mail import Accepted, AcceptedDelivery, AcceptedMessage
+from dispatcher.ledger import BRAKE, signature
+from dispatcher.mail import Accepted
 from dispatcher.memory.brakes import Brakes
-from dispatcher.memory.rows import DeliveryRow, SubmissionRow
+from dispatcher.memory.expanding import add_rows
 from dispatcher.memory.store import Store
 from dispatcher.names import unknown
-from dispatcher.records import AttemptRecord
 from dispatcher.suppression import Suppression
 
 Record = Callable[[Actor, str, str], Any]
@@ -113,23 +111,8 @@ class MemoryCampaigns:
                 return False
             gone, mails = found.filtered + filtered, found.expanded + len(rows)
             self._keep(replace(found, cursor=upto, complete=complete, filtered=gone, expanded=mails))
-            self._add(self._store.submissions[found.submission or ""], rows)
+            add_rows(self._store, self._store.submissions[found.submission or ""], rows, self._held, self._now())
             return True
-
-    def _add(self, submission: SubmissionRow, rows: Sequence[Expanded]) -> None:
-        held = self._held([row.address for row in rows], submission.accepted.list)
-        for row in rows:
-            message = AcceptedMessage(json.loads(row.own), (AcceptedDelivery(row.rcpt),))
-            (delivery,) = self._store.append(submission, row.n, message, row.due_at, self._now())
-            if row.address in held:
-                delivery.suppress(held[row.address], self._now())
-            elif row.fault:
-                self._settle(delivery, State.INVALID, row.fault)
-        submission.count += len(rows)
-
-    def _settle(self, delivery: DeliveryRow, state: State, text: str) -> None:
-        now = self._now()
-        delivery.become(state, AttemptRecord(now, state, attempted=False, text=storable(text)), now)
 
     def act(self, name: str, verb: str, actor: Actor) -> Campaign:
         with self._lock:

@@ -35,6 +35,7 @@ from dispatcher.memory.automations import MemoryAutomations
 from dispatcher.memory.brakes import Brakes
 from dispatcher.memory.campaigns import MemoryCampaigns
 from dispatcher.memory.proving import account, sums
+from dispatcher.memory.reports import MemoryReports
 from dispatcher.memory.retiring import retire
 from dispatcher.memory.rows import DeliveryRow, SubmissionRow, views
 from dispatcher.memory.schedules import MemorySchedules
@@ -87,6 +88,9 @@ class MemoryLedger:
         )
         self.schedules = MemorySchedules(self._lock, self._now, self._act)
         self.automations = MemoryAutomations(self._lock, self._now, self._act, self.add, self._under_way)
+        self.reports = MemoryReports(
+            self._lock, self._now, self._store, self._brakes, self._act, self.suppressions.held
+        )
 
     # -- accepting
 

@@ -55,6 +55,7 @@ class MessageRow:
     secrets: dict[str, Any] | None
     sha256: str | None = None
     build: str | None = None
+    made: dict[str, Any] | None = None  # the file that was rendered for it
     deliveries: list["DeliveryRow"] = field(default_factory=list)
 
     @property

@@ -93,7 +93,8 @@ class Store:
     def attached(self) -> set[str]:
         """The attachments that are used."""
         rows = self.submissions.values()
-        return attached(each for row in rows for each in (row.shared, *(message.own for message in row.messages)))
+        used = attached(each for row in rows for each in (row.shared, *(message.own for message in row.messages)))
+        return used | {message.made["blob"] for message in self.messages.values() if message.made}
 
     def select(self, selector: Selector) -> list[DeliveryRow]:
         """The deliveries that are meant, newest first. Raises NotFound for an id that is nobody's."""

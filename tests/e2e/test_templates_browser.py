@@ -58,6 +58,10 @@ HOSTILE: dict[str, dict[str, Any]] = {
         "campaign": LONG, "outcome": "finished", "audience": LONG, "rows": 10**12, "filtered": 10**12, "mails": 10**12,
         "states": [{"state": LONG, "count": 10**12}], "started_at": "2026-11-20", "finished_at": "2026-11-20",
     },
+    "report_sent": {
+        "report": LONG, "mails": 10**12, "left_out": 10**12, "states": [{"state": LONG, "count": 10**12}],
+        "started_at": "2026-11-20", "finished_at": "2026-11-20", "attached": False,
+    },
 }  # fmt: skip
 
 

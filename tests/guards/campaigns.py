@@ -18,12 +18,16 @@ CAMPAIGNS = (
         name="cursor-with-rows",
         file=_STORE,
         old=(
-            "            _add(tx, number, rows)\n"
+            "            add_rows(tx, number, rows)\n"
             "            if complete:\n"
             "                tx.narrow()\n"
             "            return True\n"
         ),
-        new="        with self._database.writing() as tx:\n            _add(tx, number, rows)\n        return True\n",
+        new=(
+            "        with self._database.writing() as tx:\n"
+            "            add_rows(tx, number, rows)\n"
+            "        return True\n"
+        ),
         test=_KILLED,
         why="a worker that is killed between the two skips a piece of the audience",
     ),

@@ -125,7 +125,7 @@ def test_one_is_removed_when_that_is_meant(cli: Cli) -> None:
         (("add", "x", "--cron", "0 0 31 2 *", "--submission", MAIL), "cron: '0 0 31 2 *' never fires"),
         (("add", "x", "--cron", "often", "--submission", MAIL), "cron: 'often' has not five fields"),
         (("add", "x", "--submission", MAIL), "cron: give either a cron line or every"),
-        (("add", "x", "--every", "1h"), "submission: give either a submission or a campaign"),
+        (("add", "x", "--every", "1h"), "submission: give either a submission, a campaign or a report"),
         (("add", "x", "--every", "1h", "--submission", "{"), "--submission: "),
         (("add", "x", "--every", "1h", "--submission", '{"to": ["x"]}'), "submission."),
         (("add", "x", "--every", "1h", "--campaign", '{"template": "newsletter"}'), "campaign.audience: required"),

@@ -1,6 +1,7 @@
 """Several sessions in one thread: they overlap where a server lets wait, and nothing is lost when one of them fails."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,31 @@ def test_at_most_as_many_mails_are_begun_and_not_answered_as_there_are_connectio
         (open_.add if what == "begin" else open_.discard)(number)
         most = max(most, len(open_))
     assert 1 < most <= 3
+
+
+def test_large_mails_are_not_all_in_hand_at_once_and_small_ones_after_them_overlap_again() -> None:
+    """In hand are those that were taken from the stream and have no outcome yet."""
+    size, large, small = 6 << 20, 12, 24
+    taken = list[int]()
+
+    def stream() -> Iterator[Message]:
+        for n in range(large + small):
+            taken.append(n)
+            made = message(n, f"a{n}@example.com")
+            yield replace(made, content=made.content + b"\r\n" * (size // 2)) if n < large else made
+
+    with Sink(rules=(SLOW,)) as sink:
+        transport = SmtpTransport(relay(sink), size=8)
+        answered, most = set[int](), {True: 0, False: 0}
+        for outcome in transport.send(stream(), MemoryJournal()):
+            held = set(taken) - answered
+            answered.add(outcome.message)
+            for is_large, before in most.items():
+                most[is_large] = max(before, sum((n < large) is is_large for n in held))
+        transport.close()
+        assert len(sink.received()) == large + small
+    assert 1 < most[True] <= 5  # 24 MiB, and the one that made it so many
+    assert most[False] > 5
 
 
 def test_where_each_mail_has_its_time_there_is_one_connection() -> None:

@@ -13,6 +13,7 @@ SAMPLES: dict[type[errors.DispatcherError], tuple[object, ...]] = {
     errors.LimitReached: ("main", "all 5 connections are in use", 2.0),
     errors.IdempotencyConflict: ("SO-1", "abc", ("to", "data")),
     errors.EventConflict: ("order-1001",),
+    errors.FileFault: ("missing", "1001.pdf", "is not there"),
 }
 for _kind in vars(errors).values():
     if inspect.isclass(_kind) and issubclass(_kind, errors.DispatcherError):

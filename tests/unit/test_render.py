@@ -368,7 +368,8 @@ def test_one_render_does_not_change_the_next() -> None:
 # --- the templates that ship
 
 
-NAMED = {"newsletter": "first_name", "campaign_report": "campaign"}  # what stands for the customer's name elsewhere
+# What stands for the customer's name elsewhere.
+NAMED = {"newsletter": "first_name", "campaign_report": "campaign", "report_sent": "report"}
 
 
 @pytest.mark.parametrize(("name", "locale"), CASES)
@@ -425,6 +426,10 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "campaign_report": {
         "campaign": "<i>", "outcome": "cancelled", "audience": "people", "rows": 0, "filtered": 0, "mails": 0,
         "states": [], "finished_at": "2026-11-20T09:00:00Z",
+    },
+    "report_sent": {
+        "report": "<i>", "mails": 0, "left_out": 0, "states": [], "attached": False,
+        "started_at": "2026-11-20T09:00:00Z", "finished_at": "2026-11-20T09:00:00Z",
     },
 }  # fmt: skip
 

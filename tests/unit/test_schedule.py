@@ -17,10 +17,10 @@ from dispatcher.schedule import (
     OccurrenceState,
     Schedule,
     ScheduleSpec,
-    campaign_name,
     come_up,
     first_after,
     job,
+    job_name,
     key_of,
     verdict,
 )
@@ -60,8 +60,8 @@ def first(spec: ScheduleSpec, count: int, after: float = MADE) -> list[str]:
     [
         ({"cron": None}, "cron: give either a cron line or every"),
         ({"every": "1h"}, "cron: give either a cron line or every"),
-        ({"submission": None}, "submission: give either a submission or a campaign"),
-        ({"campaign": {}}, "submission: give either a submission or a campaign"),
+        ({"submission": None}, "submission: give either a submission, a campaign or a report"),
+        ({"campaign": {}}, "submission: give either a submission, a campaign or a report"),
         ({"cron": "0 0 31 2 *"}, "cron: '0 0 31 2 *' never fires"),
         ({"cron": "often"}, "cron: 'often' has not five fields"),
         ({"cron": None, "every": "often"}, "every: 'often' is no duration"),
@@ -205,9 +205,9 @@ def test_a_key_is_the_schedules_and_the_moments_own() -> None:
 
 def test_campaigns_are_named_by_the_clock_and_no_two_alike() -> None:
     hourly = replace(DAILY, cron="30 * * * *")
-    names = [campaign_name(due(f"2027-10-31T0{hour}:30:00", hourly)) for hour in (0, 1, 2)]
+    names = [job_name(due(f"2027-10-31T0{hour}:30:00", hourly)) for hour in (0, 1, 2)]
     assert names == ["report-2027-10-31T0230", "report-2027-10-31T0230+0100", "report-2027-10-31T0330"]
-    assert campaign_name(due("2027-10-31T12:30:00", hourly, by_hand=True, more=0.5)) == "report-2027-10-31T133000"
+    assert job_name(due("2027-10-31T12:30:00", hourly, by_hand=True, more=0.5)) == "report-2027-10-31T133000"
     assert [check_name(name) for name in names] == names
 
 

@@ -10,28 +10,21 @@ from typing import Any
 from sqlalchemy import Double, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from dispatcher.adapters.sql import accepting, acting, braking, pausing, timeline
+from dispatcher.adapters.sql import accepting, acting, braking, pausing
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
-from dispatcher.adapters.sql.loading import Values, load
+from dispatcher.adapters.sql.expanding import add_rows, live
 from dispatcher.adapters.sql.schema import (
-    IN_DOUBT_INDEX,
-    IN_DUE_INDEX,
-    IN_LEASE_INDEX,
     audience_versions,
     campaigns,
     deliveries,
-    messages,
     submissions,
 )
-from dispatcher.adapters.sql.suppressions import of_addresses
 from dispatcher.campaign import ACTS, Campaign, CampaignSpec, CampaignState, Expanded, Sums
-from dispatcher.delivery import LIVE, Actor, Lane, State
+from dispatcher.delivery import LIVE, Actor, State
 from dispatcher.errors import NotFound, SubmissionError
-from dispatcher.ledger import signature, storable
+from dispatcher.ledger import signature
 from dispatcher.mail import Accepted
 from dispatcher.names import unknown
-from dispatcher.suppression import Suppression, holding
-from dispatcher.suppression import why as why_suppressed
 
 _CAMPAIGN = (
     *("id", "name", "state", "spec", "version_id", "checked", "submission", "cursor", "filtered", "expanded"),
@@ -39,14 +32,6 @@ _CAMPAIGN = (
     *("reported_at", "actor"),
 )
 _COLUMNS = tuple(campaigns.c[name] for name in _CAMPAIGN)
-_MESSAGE = "id", "submission_id", "n", "own"
-_DELIVERY = (
-    *("message_id", "k", "rcpt", "kind", "submission_id", "lane", "relay", "state", "due_at", "expires_at"),
-    *("changed_at", "attempts", "crashes", *(column.name for column in timeline.LAST_COLUMNS)),
-)
-
-
-_UNTOLD = (None,) * len(timeline.LAST_COLUMNS)
 
 
 class SqlCampaigns:
@@ -150,7 +135,7 @@ class SqlCampaigns:
             if number is None:
                 return False
             tx.widen()
-            _add(tx, number, rows)
+            add_rows(tx, number, rows)
             if complete:
                 tx.narrow()
             return True
@@ -237,10 +222,7 @@ def _ends(found: Campaign) -> bool:
 
 def _live(tx: Transaction, campaign: Campaign) -> bool:
     number = tx.execute(select(campaigns.c.submission_id).where(campaigns.c.id == campaign.id)).scalar()
-    mine = deliveries.c.submission_id == number
-    waiting = exists().where(mine, deliveries.c.lane == Lane.BULK.value, IN_DUE_INDEX)
-    leased, doubted = exists().where(mine, IN_LEASE_INDEX), exists().where(mine, IN_DOUBT_INDEX)
-    return bool(tx.execute(select(waiting | leased | doubted)).scalar())
+    return live(tx, number)
 
 
 def _must_be_whole(tx: Transaction, found: Campaign) -> None:
@@ -309,36 +291,3 @@ def _sums(tx: Transaction, campaign: Campaign) -> Sums:
         accepted=accepted,
         states=states,
     )
-
-
-def _held(tx: Transaction, addresses: Sequence[str], listed: str | None) -> dict[str, Suppression]:
-    found = of_addresses(tx, addresses)
-    held = {address: holding(theirs, listed) for address, theirs in found.items()}
-    return {address: each for address, each in held.items() if each is not None}
-
-
-def _add(tx: Transaction, submission: int, rows: Sequence[Expanded]) -> None:
-    """The messages of these rows; a message has its row's number."""
-    if not rows:
-        return
-    parent = tx.execute(select(submissions).where(submissions.c.id == submission)).one()
-    held = _held(tx, [row.address for row in rows], parent.list)
-    numbers = tx.numbers(messages, len(rows))
-    message_rows: list[Values] = []
-    delivery_rows: list[Values] = []
-    for number, row in zip(numbers, rows, strict=True):
-        message_rows.append((number, submission, row.n, row.own))
-        state, text = State.QUEUED, row.fault
-        if row.address in held:
-            state, text = State.SUPPRESSED, why_suppressed(held[row.address])
-        elif row.fault:
-            state = State.INVALID
-        told = _UNTOLD if state is State.QUEUED else timeline.last(state, tx.now, text=storable(text)).values()
-        moments = row.due_at, row.due_at + parent.lifetime, tx.now
-        delivery_rows.append(
-            (number, 1, row.rcpt, "to", submission, parent.lane, parent.relay, state.value, *moments, 0, 0, *told)
-        )
-    load(tx, messages, _MESSAGE, message_rows)
-    load(tx, deliveries, _DELIVERY, delivery_rows)
-    more = submissions.c.accepted + len(rows)
-    tx.execute(update(submissions).where(submissions.c.id == submission).values(accepted=more))

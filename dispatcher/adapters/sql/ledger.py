@@ -20,6 +20,7 @@ from dispatcher.adapters.sql.automations import SqlAutomations
 from dispatcher.adapters.sql.blobs import LedgerBlobs
 from dispatcher.adapters.sql.campaigns import SqlCampaigns
 from dispatcher.adapters.sql.database import Database
+from dispatcher.adapters.sql.reports import SqlReports
 from dispatcher.adapters.sql.retiring import Retiring
 from dispatcher.adapters.sql.schedules import SqlSchedules
 from dispatcher.adapters.sql.suppressions import SqlSuppressions
@@ -59,6 +60,7 @@ class SqlLedger:
         self.audiences = SqlAudiences(self._database)
         self.schedules = SqlSchedules(self._database)
         self.automations = SqlAutomations(self._database)
+        self.reports = SqlReports(self._database)
 
     def blobs(self) -> LedgerBlobs:
         """Attachments in the same database, over the same connections."""

@@ -7,6 +7,7 @@
     schedules --< occurrences
     automations --< automation_versions          event_types    events
              +---< enrolments --< enrolment_steps
+    reports (each with its submission)           messages --- report_files
 
 ``deliveries`` is the only table whose rows move, so it is narrow, and what workers ask for has partial indexes:
 neither a million settled rows nor a million that wait make a lease slower.
@@ -80,7 +81,7 @@ class Words(UserDefinedType[str]):
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
-SCHEMA = "1.3"  # major.minor: code works on any newer minor of its major
+SCHEMA = "1.4"  # major.minor: code works on any newer minor of its major
 WAITING = "state IN ('queued', 'deferred')"
 PINNED = f"{WAITING} AND relay IS NOT NULL"
 # In the words of the partial indexes: with bound parameters, a planner could not see that an index has these rows.
@@ -551,4 +552,33 @@ enrolment_steps = Table(
     Column("at", Double, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("detail", Words, nullable=False),
+)
+
+reports = Table(  # each is one submission
+    "reports",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),  # taking, sending, finished
+    Column("spec", Json, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("files", Json, nullable=False),  # that go to all
+    Column("missing", Json, nullable=False),  # addresses that were left out
+    Column("submission_id", Id, nullable=False),  # it may be over its retention before the report is
+    Column("submission", String(16), nullable=False),
+    Column("cursor", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("sums", Json),  # as they stood when it was over
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("reported_at", Double),
+    Column("actor", Words, nullable=False),
+)
+
+report_files = Table(  # what was rendered for a message, before it was first sent
+    "report_files",
+    metadata,
+    Column("message_id", Id, ForeignKey("messages.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("attachment", Json, nullable=False),
 )

@@ -1,0 +1,54 @@
+"""Patterns with names in braces, such as ``{customer}.pdf``: of files, of links, and of a program's arguments."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+_NAMED = re.compile(r"\{([^{}]*)\}")
+
+
+def named(pattern: str) -> set[str]:
+    """The names that it asks for."""
+    return set(_NAMED.findall(pattern))
+
+
+def filled(pattern: str, values: Mapping[str, Any], write: Callable[[str], str] = str) -> str:
+    """With each name's value in its place. Raises ValueError naming one that has none."""
+
+    def value(match: re.Match[str]) -> str:
+        if (found := values.get(match[1])) in (None, ""):
+            msg = f"{pattern}: there is no {match[1]!r}"
+            raise ValueError(msg)
+        return write(str(found))
+
+    return _NAMED.sub(value, pattern)
+
+
+def file_name(pattern: str, values: Mapping[str, Any]) -> str:
+    """Of a file. A value is a part of a name, never a way to another folder. Raises ValueError."""
+
+    def part(text: str) -> str:
+        if "/" in text or "\\" in text or "\0" in text or text in (".", ".."):
+            msg = f"{pattern}: {text[:60]!r} cannot be in a file's name"
+            raise ValueError(msg)
+        return text
+
+    return filled(pattern, values, part)
+
+
+def link(pattern: str, values: Mapping[str, Any]) -> str:
+    """A URL, whose values are quoted. Raises ValueError."""
+    return filled(pattern, values, lambda text: quote(text, safe=""))
+
+
+def argument(pattern: str, values: Mapping[str, Any]) -> str:
+    """One argument of a program. No value makes an option of it. Raises ValueError."""
+    made = filled(pattern, values)
+    if made.startswith("-") and not pattern.startswith("-"):
+        msg = f"{pattern}: {made[:60]!r} would be an option of the program"
+        raise ValueError(msg)
+    if "\0" in made:
+        msg = f"{pattern}: a NUL cannot be in an argument"
+        raise ValueError(msg)
+    return made

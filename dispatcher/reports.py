@@ -1,0 +1,156 @@
+"""What people do with reports: check one, send it, and see where it stands.
+
+A report that is taken in was checked: each file is stored under the hash that was found, or it is not taken at all.
+Whoever is killed on the way begins again with the same command, and goes on where the ledger has its cursor.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from dispatcher.address import mailbox
+from dispatcher.campaign import Expanded
+from dispatcher.delivery import Actor, State
+from dispatcher.errors import SubmissionError
+from dispatcher.interfaces import Clock, FileSource, Found, Ledger, Rows
+from dispatcher.mail import Accepted
+from dispatcher.manifest import Manifest
+from dispatcher.names import check_name
+from dispatcher.report_check import Accept, Check, Checked, Ready, given, stored
+from dispatcher.report_job import Asked, Report, ReportRow, ReportSpec
+from dispatcher.suppression import normal
+from dispatcher.written import encode
+
+CHUNK = 200  # mails whose files are stored before they are added in one transaction
+Progress = Callable[[int], None]
+
+
+def _silent(_: int) -> None: ...
+
+
+class Reports:
+    """``accepting`` answers, for one report, what checks a submission with files that are not stored yet; ``files``
+    finds and stores them, ``begun`` is called when there is something to send."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        accepting: Callable[[], Accept],
+        files: FileSource,
+        renderers: Collection[str],
+        begun: Callable[[], object],
+        clock: Clock,
+        max_bytes: int,
+    ) -> None:
+        self._store, self._accepting, self._files = ledger.reports, accepting, files
+        self._renderers, self._begun, self._clock, self._max = renderers, begun, clock, max_bytes
+
+    def check_spec(self, spec: ReportSpec) -> None:
+        """What can be seen to be wrong without a manifest and without files. Raises SubmissionError."""
+        spec.check()
+        self._accepting()({**spec.shared(), "lane": "bulk"}, stored(()))
+
+    def check(
+        self, spec: ReportSpec, rows: Rows, *, progress: Progress = _silent, ignored: Collection[str] = ()
+    ) -> Checked:
+        """Look at everybody's files and data. Raises SubmissionError naming the field, AudienceError for a manifest
+        that cannot be read. ``ignored``: files of the folder that nobody need get."""
+        spec.check()
+        return Check(spec, self._files, self._accepting(), self._renderers, self._max).run(
+            Manifest(rows), progress, ignored
+        )
+
+    def send(
+        self, name: str, spec: ReportSpec, checked: Checked, actor: Actor, *, progress: Progress = _silent
+    ) -> Report:
+        """Take in what was checked, and let it go. The same under the same name goes on where it stands. Raises
+        SubmissionError unless the check is good, FileFault for a file that was changed since."""
+        check_name(name)
+        if not checked.ok or checked.accepted is None:
+            raise SubmissionError(name, "its check has findings; nothing was sent")
+        for found in checked.shared:
+            self._files.store(found)
+        asked = Asked(
+            name, spec.document(), checked.digest(spec), tuple(each.file for each in checked.shared), checked.missing,
+            len(checked.mails),
+        )  # fmt: skip
+        return self._take(asked, checked.accepted, checked.mails, actor, progress)
+
+    def resend(
+        self, name: str, again: str, states: Collection[State], to: Mapping[str, str] | None, actor: Actor
+    ) -> Report:
+        """A report ``again`` of those of this one that ended in these states, with the same files; ``to``: only these
+        addresses, and where each of them is now. Raises SubmissionError where there is nobody, or somebody else is
+        named."""
+        check_name(again)
+        old = self._store.get(name)
+        spec = ReportSpec.parse({**old.spec, "allow_missing": False})
+        moved = None if to is None else {normal(address): new for address, new in to.items()}
+        chosen = [
+            row for row in self.rows(old) if row.state in states and (moved is None or normal(row.address) in moved)
+        ]
+        if moved is not None and (strange := sorted(moved.keys() - {normal(row.address) for row in chosen})):
+            which = " or ".join(sorted(states))
+            raise SubmissionError("to_list", f"{strange[0]} is nobody of {name} that is {which}; nothing was sent")
+        if not chosen:
+            raise SubmissionError(name, f"nobody of it is {' or '.join(sorted(states))}")
+        mails = tuple(_moved(row, None if moved is None else moved[normal(row.address)]) for row in chosen)
+        shared = tuple(Found("", file) for file in old.files)
+        accepted = self._accepting()(
+            {**spec.shared(), "tags": [*spec.tags, "report"], "lane": "bulk", "attachments": given(shared)},
+            stored(shared),
+        )
+        digest = Checked(accepted, shared, mails, (), len(mails), ()).digest(spec)
+        return self._take(Asked(again, old.spec, digest, old.files, (), len(mails)), accepted, mails, actor, _silent)
+
+    def _take(
+        self, asked: Asked, accepted: Accepted, mails: Sequence[Ready], actor: Actor, progress: Progress
+    ) -> Report:
+        report = self._store.begin(asked, accepted, actor)
+        progress(report.cursor)
+        while report.cursor < report.total:
+            some = mails[report.cursor : report.cursor + CHUNK]
+            for found in (found for mail in some for found in mail.files):
+                self._files.store(found)
+            if self._store.add(report, self._rows(some, report.cursor), _blobs(some)):
+                progress(len(some))
+            report = self._store.get(asked.name)
+        self._begun()
+        return report
+
+    def rows(self, report: Report) -> Iterator[ReportRow]:
+        """Everybody of it, in the order of the manifest, read in pages."""
+        after = 0
+        while page := self._store.rows(report, after, CHUNK * 5):
+            yield from page
+            after = page[-1].n
+
+    def get(self, name: str) -> Report:
+        """Raises NotFound."""
+        return self._store.get(name)
+
+    def listed(self) -> list[Report]:
+        """All of them, the newest first."""
+        return self._store.listed()
+
+    def sums(self, name: str) -> dict[State, int]:
+        """Its mails by state."""
+        return self._store.sums(self._store.get(name))
+
+    def _rows(self, mails: Sequence[Ready], before: int) -> list[Expanded]:
+        now = self._clock.time()
+        return [
+            Expanded(n, mail.rcpt, normal(mail.rcpt), encode(mail.own), now) for n, mail in enumerate(mails, before + 1)
+        ]
+
+
+def _blobs(mails: Sequence[Ready]) -> list[str]:
+    return sorted({each["blob"] for mail in mails for each in mail.own.get("attachments", ())})
+
+
+def _moved(row: ReportRow, to: str | None) -> Ready:
+    """The same mail to somebody, perhaps at another address. A file that was rendered for them is not made again."""
+    own = {name: value for name, value in row.own.items() if name != "render" or not row.files}
+    if to is None:
+        return Ready(row.address, own, ())
+    spec, shown = mailbox(to, "to_list")
+    return Ready(spec, {**own, "to": [shown]}, ())
