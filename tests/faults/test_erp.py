@@ -20,7 +20,7 @@ from tests.sizes import FULL, sized
 from tests.waiting import wait_for
 
 RATE, SECONDS = sized((20, 15.0), (50, 300.0))
-STRIKES = sized(4, 40)
+STRIKES = sized(4, 10)
 P95_SECONDS = 2.0
 SAMPLES = Path(__file__).parents[2] / "dispatcher" / "samples"
 CONFIRMED, SHIPPED = ("is confirmed", "已确认"), ("is on its way", "已发货")

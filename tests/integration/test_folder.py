@@ -25,7 +25,7 @@ OWN = {"welcome/subject.txt": "own", "welcome/body.txt": "own", "welcome/parts/r
 def test_the_shipped_templates_are_found_and_complete() -> None:
     names = [
         *("birthday", "campaign_report", "newsletter", "order_confirmation", "password_reset", "report_ready"),
-        *("review_request", "shipment_notice", "welcome", "welcome_first_steps", "welcome_invitation"),
+        *("report_sent", "review_request", "shipment_notice", "welcome", "welcome_first_steps", "welcome_invitation"),
     ]
     folder = TemplateFolder(shipped())
     assert folder.names() == names
