@@ -53,6 +53,7 @@ from dispatcher.replay import Replay
 from dispatcher.report_check import Accept, Stored
 from dispatcher.report_ending import ReportEnding
 from dispatcher.reports import Reports
+from dispatcher.rubbish import uncollected
 from dispatcher.schedules import Schedules
 from dispatcher.settler import Settler
 from dispatcher.sweeper import Sweeper
@@ -222,7 +223,9 @@ class Dispatcher:
         """Accept any number, committed in chunks; one answer each, in order: a receipt or the error that it met."""
         waiting = iter(submissions)
         while group := list(islice(waiting, chunk)):
-            yield from self._commit([(submission, producer, None) for submission in group])
+            with uncollected():
+                answers = self._commit([(submission, producer, None) for submission in group])
+            yield from answers
 
     def emit(self, event: Event | Mapping[str, Any], *, producer: str = "", key: str | None = None) -> EventReceipt:
         """Say that something happened, which automations may listen to: committed when this returns. ``key`` stands in

@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 from dispatcher import header
 from dispatcher.address import parse
@@ -56,8 +57,7 @@ class Part:
     encoded: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):  # one for each mail: see events.DeliveryTried
     """All that a message says. ``dated`` is in seconds since the epoch; ``headers`` go beside the fixed ones.
 
     Of two ``headers`` with one name, in any case, the later counts. Who gets a blind copy is not content.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version as installed
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from babel import Locale
 
@@ -34,8 +34,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 _CACHED = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):  # one for each mail: see events.DeliveryTried
     """What a mail says. ``pieces``: its HTML as the template wrote it, piece by piece; None where it has none. Lines
     end with LF."""
 

@@ -69,6 +69,8 @@ class Reply:
         return self.code // 100 == 3  # noqa: PLR2004 - as it says
 
     def __str__(self) -> str:
+        if self.enhanced and self.text:  # as nearly all have
+            return f"{self.code} {self.enhanced} {self.text}"
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
 

@@ -15,10 +15,9 @@ class Storm:
 
     def note(self, outcome: Outcome, *, limit: int = IN_A_ROW) -> str:
         """Why the relay should be left alone for a while; empty as long as it should not be."""
-        replies = [result for _, result in outcome.results]
-        last = replies[-1]
-        if not _transient(last) or not all(map(_transient, replies)):
-            del self._deferred[outcome.relay]
+        last = outcome.results[-1][1]
+        if not _transient(last) or not all(_transient(result) for _, result in outcome.results):
+            self._deferred.pop(outcome.relay, None)
             return ""
         self._deferred[outcome.relay] += 1
         if (count := self._deferred[outcome.relay]) < limit:
@@ -28,4 +27,4 @@ class Storm:
 
 
 def _transient(result: Result) -> bool:
-    return isinstance(result, Reply) and classify(result) is ReplyClass.TRANSIENT
+    return isinstance(result, Reply) and not result.positive and classify(result) is ReplyClass.TRANSIENT

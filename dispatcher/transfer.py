@@ -8,7 +8,7 @@ them, it is broken there; white space at the end of one is always encoded, whate
 import binascii
 import re
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 Text = str | Sequence[str]  # as a whole, or in the pieces that a template wrote
 
@@ -19,18 +19,25 @@ _SAFE = re.compile(rb"(?:(?!From )[\t -~]{0,75}[!-~]\n|\n)*")
 _GROUP = 8  # base64 goes by three octets: two that are missing count too
 _PLAIN = bytes({*range(0x20, 0x7F), 0x09, 0x0A})
 
+# What a text may hold: octets that no text of 7 bits may have; a line that begins with an F, or the piece does.
+_ODD, _F = 1, 2
 # A piece in quoted-printable; the lengths of its first and its last line, -1 where there is only one; by how many
-# thirds of an octet it is longer than it would be in base64; how many octets it has that no text of 7 bits may have.
+# thirds of an octet it is longer than it would be in base64; what it holds.
 _Piece = tuple[bytes, int, int, int, int]
 
 
-class Fixed(str):  # noqa: SLOT000 - it keeps something
-    """A text that is written again and again. It keeps what it is encoded."""
+class Fixed(str):
+    """A text that is written again and again. It keeps what it is encoded, from the first time on."""
 
-    @cached_property
+    __slots__ = ("kept",)
+
+    def __init__(self, *_: object) -> None:
+        self.kept: _Piece | None = None
+
     def quoted(self) -> _Piece:
         """In quoted-printable."""
-        return _quoted(str(self))
+        self.kept = _quoted(str(self))
+        return self.kept
 
 
 class _Torn(Exception):
@@ -40,19 +47,30 @@ class _Torn(Exception):
 def encode_text(text: Text) -> tuple[str, bytes]:
     """The name of the encoding that fits best, and the text in it: as UTF-8, its line ends CRLF, one of them at the
     end whether or not the text has it. Raises ValueError for a lone surrogate."""
+    if isinstance(text, str) and text.isascii() and _is_plain(raw := _whole(text)):
+        return "7bit", raw.replace(b"\n", b"\r\n")
     try:
         quoted, excess, odd = _joined(_pieces(text))
     except _Torn:
         return encode_text("".join(text))
     if odd and excess <= _GROUP:
         return "quoted-printable", quoted
-    raw = _lined("".join(text)).encode()
-    raw = raw if raw.endswith(b"\n") else raw + b"\n"
-    if not odd and _SAFE.fullmatch(raw) and b"=_" not in raw:
+    raw = _whole("".join(text))
+    if not odd and _is_plain(raw):
         return "7bit", raw.replace(b"\n", b"\r\n")
     if excess <= _GROUP:
         return "quoted-printable", quoted
     return "base64", encode_bytes(raw.replace(b"\n", b"\r\n"))
+
+
+def _whole(text: str) -> bytes:
+    raw = _lined(text).encode()
+    return raw if raw.endswith(b"\n") else raw + b"\n"
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether it may go as it is."""
+    return _SAFE.fullmatch(raw) is not None and b"=_" not in raw
 
 
 def encode_bytes(content: bytes) -> bytes:
@@ -61,34 +79,36 @@ def encode_bytes(content: bytes) -> bytes:
     return b"".join([line[n : n + _COLUMNS] + b"\r\n" for n in range(0, len(line), _COLUMNS)])
 
 
-def _joined(pieces: Iterable[_Piece]) -> tuple[bytes, int, int]:
-    """Whole lines in quoted-printable (RFC 2045 section 6.7), and the sums of both numbers that a piece ends with."""
+def _joined(pieces: Iterable[_Piece]) -> tuple[bytes, int, bool]:
+    """Whole lines in quoted-printable (RFC 2045 section 6.7); the sum of what the pieces are too long; whether any of
+    them is odd."""
     lines: list[bytes] = []
-    column = total = alien = 0
-    for quoted, first, last, excess, odd in pieces:
+    column = total = all_hold = 0
+    for quoted, first, last, excess, holds in pieces:
         if column and column + first >= _COLUMNS:
             lines.append(b"=\r\n")
             column = 0
         lines.append(quoted)
         column = column + first if last < 0 else last
         total += excess
-        alien += odd
+        all_hold |= holds
     if column or not lines:
         lines.append(b"\r\n")
     body = b"".join(lines)
     # A mailbox would take such a line for the beginning of a mail, and put a ">" before it.
-    if body.startswith(b"From "):
-        body = b"=46rom =\r\n" + body[5:]
-    while b"\nF" in body and b"\nFrom " in body:  # the first is found out much faster
-        body = body.replace(b"\nFrom ", b"\n=46rom =\r\n")
-    return body, total, alien
+    if all_hold & _F:
+        if body.startswith(b"From "):
+            body = b"=46rom =\r\n" + body[5:]
+        while b"\nFrom " in body:
+            body = body.replace(b"\nFrom ", b"\n=46rom =\r\n")
+    return body, total, all_hold & _ODD > 0
 
 
 def _pieces(text: Text) -> list[_Piece]:
     if isinstance(text, str):
         return [_lines(text)]
     return [
-        piece.quoted if piece.__class__ is Fixed else _kept(piece) if len(piece) < _COLUMNS else _quoted(piece)
+        piece.kept or piece.quoted() if type(piece) is Fixed else (_kept if len(piece) < _COLUMNS else _quoted)(piece)
         for piece in text
     ]
 
@@ -101,7 +121,8 @@ def _quoted(text: str) -> _Piece:
         quoted = binascii.b2a_qp(raw)
         length, more = len(quoted), len(quoted) - len(raw)
         if length < _COLUMNS:
-            return quoted, length, -1, 3 * more - len(raw), more and more - 2 * raw.count(b"=")
+            odd = more and more > 2 * raw.count(b"=")
+            return quoted, length, -1, 3 * more - len(raw), _ODD * odd | _F * quoted.startswith(b"F")
     return _lines(text)
 
 
@@ -118,7 +139,8 @@ def _lines(text: str) -> _Piece:
     first = quoted.find(b"\r\n")
     odd = len(raw.translate(None, _PLAIN))
     excess = 6 * (odd + raw.count(b"=")) - len(raw)
-    return quoted, first if first >= 0 else len(quoted), last if first >= 0 else -1, excess, odd
+    holds = _ODD * (odd > 0) | _F * (quoted.startswith(b"F") or b"\nF" in quoted)
+    return quoted, first if first >= 0 else len(quoted), last if first >= 0 else -1, excess, holds
 
 
 def _lined(text: str) -> str:

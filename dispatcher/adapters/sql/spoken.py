@@ -16,6 +16,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Dialect,
+    Float,
     Insert,
     Numeric,
     Select,
@@ -61,8 +62,9 @@ class Spoken:
 
     def each(self, rows: Sequence[dict[str, Any]]) -> Sequence[tuple[Any, ...] | dict[str, Any]]:
         """Those of many executions: two or more for each, none of them always the same."""
-        for row in rows if self.processes else ():
-            self.process(row)
+        for name, process in self.processes:
+            for row in rows:
+                row[name] = process(row[name])
         return list(map(itemgetter(*self.order), rows)) if self.order else rows
 
     def process(self, parameters: dict[str, Any]) -> None:
@@ -78,7 +80,7 @@ def spoken(statement: Statement, dialect: str, names: tuple[str, ...]) -> Spoken
     compiled = statement.compile(dialect=words, column_keys=list(names))
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 - not DDL: for the type checker
     # Numbers go as they are.
-    kinds = {name: bind.type for name, bind in compiled.binds.items() if not isinstance(bind.type, Numeric)}
+    kinds = {name: bind.type for name, bind in compiled.binds.items() if not isinstance(bind.type, Numeric | Float)}
     processes = {name: process for name, kind in kinds.items() if (process := kind.bind_processor(words))}
     constants = {name: value for name, value in compiled.params.items() if name not in names}
     return Spoken(
