@@ -21,7 +21,14 @@ from dispatcher.delivery import Selector
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.errors import LedgerUnavailable, SubmissionError
 from dispatcher.handed import Handed
-from dispatcher.memory import MemoryBlobs, MemoryJournals, MemoryLimiter
+from dispatcher.memory import (
+    MemoryBlobs,
+    MemoryFiles,
+    MemoryJournals,
+    MemoryLimiter,
+    MemoryManifests,
+    MemoryRenderers,
+)
 from dispatcher.policy import Policy
 from dispatcher.records import Reject
 from dispatcher.testing import MemoryQueue, MemoryTransport
@@ -52,15 +59,19 @@ class Place:
     def __init__(self, url: str, kept: Kept) -> None:
         self.address, self.ledger = BrokerAddress(url), kept.ledger
         self.redis = Client.from_url(url, socket_timeout=5)
+        blobs = MemoryBlobs()
         self.dispatcher = Flaky(
             ledger=kept.ledger,
             queue=MemoryQueue(),
-            blobs=MemoryBlobs(),
+            blobs=blobs,
             templates=lambda name: pytest.fail("no template here"),
             attach=self.attach,
             transports={"main": MemoryTransport("main")},
             limiter=MemoryLimiter(),
             journals=MemoryJournals(),
+            files=MemoryFiles(blobs),
+            renderers=MemoryRenderers(blobs),
+            manifests=MemoryManifests(),
             policy=Policy(sender="shop@example.com"),
         )
 

@@ -179,7 +179,7 @@ def _in_campaigns(module: ModuleType) -> None:
     begin, start, add, expand = (
         module.SqlCampaigns.check,
         module.SqlCampaigns.start,
-        module._add,
+        module.add_rows,
         module.SqlCampaigns.expand,
     )
 
@@ -204,7 +204,7 @@ def _in_campaigns(module: ModuleType) -> None:
         return done
 
     module.SqlCampaigns.check, module.SqlCampaigns.start = checking, starting
-    module._add, module.SqlCampaigns.expand = adding, expanding  # type: ignore[attr-defined]
+    module.add_rows, module.SqlCampaigns.expand = adding, expanding  # type: ignore[attr-defined]
 
 
 def _in_advance(module: ModuleType) -> None:
