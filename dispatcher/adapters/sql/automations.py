@@ -162,8 +162,12 @@ class SqlAutomations:
             return [_record(row) for row in rows]
 
     def forget(self, seconds: float, limit: int) -> int:
+        with self._database.reading() as tx:
+            found = enrolling.past(tx, seconds, limit)
+        if not any(found):
+            return 0
         with self._database.writing() as tx:
-            return enrolling.forget(tx, seconds, limit)
+            return enrolling.forget(tx, found)
 
 
 def _load_type(tx: Transaction, document: Mapping[str, Any], actor: Actor) -> bool:

@@ -6,7 +6,7 @@ from the revision that they saw, and every event makes another revision: none is
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, insert, select, update
 
@@ -50,6 +50,8 @@ _CHANGES = (
 )
 _COLUMNS = ("id", "automation_id", "key", *_CHANGES)
 _PEOPLE = select(automations.c.name.label("automation"), *(enrolments.c[name] for name in _COLUMNS)).join(automations)
+_UNMET = enrolments.c.state == _EXPECTED
+_THROUGH = enrolments.c.state.not_in([_ACTIVE, _EXPECTED])
 LIVE = and_(enrolments.c.state == _ACTIVE, enrolments.c.due_at.is_not(None))
 _CHANGE = update(enrolments).where(enrolments.c.id == bindparam("number"))
 _EVENT = "name", "event_id", "producer", "at", "received_at", "data", "fingerprint"
@@ -291,18 +293,36 @@ def change(tx: Transaction, seen: Enrolment, made: Enrolment) -> bool:
     return True
 
 
-def forget(tx: Transaction, seconds: float, limit: int) -> int:
-    """See interfaces.Automations.forget."""
+class Past(NamedTuple):
+    """Numbers of events, of keys that nobody came in by, and of people who are through, that are over."""
+
+    events: Sequence[int]
+    unmet: Sequence[int]
+    done: Sequence[int]
+
+
+def past(tx: Transaction, seconds: float, limit: int) -> Past:
+    """What ``forget`` may remove; looked for without keeping anybody from writing."""
     since = tx.now - seconds
-    old = select(events.c.id).where(events.c.received_at <= since).limit(limit)
-    gone = tx.execute(delete(events).where(events.c.id.in_(old))).rowcount
-    unmet = select(enrolments.c.id).where(enrolments.c.state == _EXPECTED, enrolments.c.changed_at <= since)
-    gone += tx.execute(delete(enrolments).where(enrolments.c.id.in_(unmet.limit(limit)))).rowcount
-    done = and_(enrolments.c.state.not_in([_ACTIVE, _EXPECTED]), enrolments.c.changed_at <= since)
-    full = and_(done, enrolments.c.outcome != FORGOTTEN)
-    ids = tx.execute(select(enrolments.c.id).where(full).limit(limit)).scalars().all()
-    if ids:
-        tx.execute(delete(enrolment_steps).where(enrolment_steps.c.enrolment_id.in_(ids)))
+    old = enrolments.c.changed_at <= since
+    full = and_(_THROUGH, old, enrolments.c.outcome != FORGOTTEN)
+    queries = (
+        select(events.c.id).where(events.c.received_at <= since),
+        select(enrolments.c.id).where(_UNMET, old),
+        select(enrolments.c.id).where(full),
+    )
+    return Past(*(tx.execute(query.limit(limit)).scalars().all() for query in queries))
+
+
+def forget(tx: Transaction, found: Past) -> int:
+    """See interfaces.Automations.forget; who came in meanwhile stays."""
+    gone = tx.execute(delete(events).where(events.c.id.in_(found.events))).rowcount if found.events else 0
+    if found.unmet:
+        gone += tx.execute(delete(enrolments).where(enrolments.c.id.in_(found.unmet), _UNMET)).rowcount
+    if found.done:
         wiped = {"address": "", "data": {}, "seen": {}, "outcome": FORGOTTEN}
-        tx.execute(update(enrolments).where(enrolments.c.id.in_(ids)).values(wiped))
-    return gone + len(ids)
+        mine = and_(enrolments.c.id.in_(found.done), _THROUGH)
+        steps_of = select(enrolments.c.id).where(mine)
+        tx.execute(delete(enrolment_steps).where(enrolment_steps.c.enrolment_id.in_(steps_of)))
+        gone += tx.execute(update(enrolments).where(mine).values(wiped)).rowcount
+    return gone
