@@ -178,11 +178,21 @@ def _reached(known: Mapping[str, Sequence[str]], first: str) -> set[str]:
     return found
 
 
-def _circle(known: Mapping[str, Sequence[str]], name: str, path: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The first way from here that comes to where it was, with that place at both its ends."""
-    if name in path:
-        return (*path[path.index(name) :], name)
-    return next((found for to in known[name] if (found := _circle(known, to, (*path, name)))), ())
+def _circle(known: Mapping[str, Sequence[str]], first: str) -> tuple[str, ...]:
+    """A way that comes to where it was, with that place at both its ends; each step is looked at once."""
+    done, path = set[str](), [(first, iter(known[first]))]
+    while path:
+        name, left = path[-1]
+        to = next(left, None)
+        on_the_way = [each for each, _ in path]
+        if to is None:
+            done.add(name)
+            path.pop()
+        elif to in on_the_way:
+            return (*on_the_way[on_the_way.index(to) :], to)
+        elif to not in done:
+            path.append((to, iter(known[to])))
+    return ()
 
 
 def _events(spec: AutomationSpec, events: Mapping[str, EventType]) -> Iterator[Fault]:

@@ -7,8 +7,9 @@ from typing import Any
 _NAME = r"^\w[\w .:+-]{0,99}$"
 _TEXT = {"type": "string", "minLength": 1}
 _NAMES = {"type": "array", "items": _TEXT, "minItems": 1}
-_DURATION = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(s|m|h|d)$", "description": "90s, 5m, 36h or 3d"}
-_DAYS = {"type": "string", "pattern": r"^\d+d$", "description": "Whole days, such as 7d"}
+_LENGTH = r"^\d{1,7}(\.\d{1,6})?\s*(s|m|h)$|^\d{1,4}(\.\d{1,6})?\s*d$"  # no longer than a calendar goes
+_DURATION = {"type": "string", "pattern": _LENGTH, "description": "90s, 5m, 36h or 3d"}
+_DAYS = {"type": "string", "pattern": r"^\d{1,3}d$", "description": "Whole days, such as 7d"}
 _TIME = {"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d$", "description": "A time of day, such as 09:00"}
 _PATH = {"type": "string", "pattern": r"^\w+(\.\w+)*$", "description": "A place in the data, such as order.customer.id"}
 _CONDITIONS = {**_NAMES, "description": "All must hold: order.total>=100, customer.country=CN,HK, customer.vip"}

@@ -14,6 +14,7 @@ from dispatcher.kind import Kind
 from dispatcher.schema import DataSchema
 
 MAX_ID = 256
+_YEARS = 1970, 2999
 _FIELDS = "event", "data", "id", "at"
 _KINDS = {"string": Kind.TEXT, "boolean": Kind.BOOL, "integer": Kind.NUMBER, "number": Kind.NUMBER}
 _FORMATS = {"date": Kind.DATE, "date-time": Kind.DATE, "iso8601": Kind.DATE, "decimal": Kind.NUMBER}
@@ -58,6 +59,8 @@ class Event:
             raise SubmissionError("at", "is no ISO 8601 time such as 2026-12-01T09:00:00+08:00") from None
         if found.tzinfo is None:
             raise SubmissionError("at", "has no offset from UTC; write it as 2026-12-01T09:00:00+08:00")
+        if not _YEARS[0] < found.year < _YEARS[1]:
+            raise SubmissionError("at", f"is out of range: {_YEARS[0]} to {_YEARS[1]}")
         return found.timestamp()
 
     @property

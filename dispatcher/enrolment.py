@@ -132,9 +132,10 @@ def touched(found: Enrolment, touch: Touch, now: float) -> Enrolment:
     """The enrolment after an event. Whoever worked on it meanwhile sees another revision, and looks again."""
     made = replace(found, revision=found.revision + 1, changed_at=now)
     if touch.noted and touch.event not in found.seen:
-        made = replace(made, seen={**found.seen, touch.event: {"at": touch.at, "data": touch.brings}})
+        # By the ledger's clock, which may be behind the producer's: what has happened is never still to come.
+        made = replace(made, seen={**found.seen, touch.event: {"at": min(touch.at, now), "data": touch.brings}})
     if touch.entry is not None and found.state is EnrolmentState.EXPECTED:
-        return entered(made, touch.entry, now)
+        return entered(made, touch.entry._replace(at=min(touch.entry.at, now)), now)
     if found.state is EnrolmentState.ACTIVE and (found.awaits == touch.event or found.version in touch.exits):
         return replace(made, due_at=now)
     return made

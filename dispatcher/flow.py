@@ -173,6 +173,11 @@ def refused(move: Move, reason: str) -> Move:
     return Move(move.seen, made, (*move.passed[:-1], at._replace(outcome=StepOutcome.FAILED, detail=reason)))
 
 
+def stopped(seen: Enrolment, reason: str) -> Move:
+    """Nothing can be told of what comes next for them: they wait for a person."""
+    return Move(seen, replace(seen, state=EnrolmentState.FAILED, due_at=None, outcome=reason), ())
+
+
 def _over(made: Enrolment, state: EnrolmentState, outcome: str) -> Enrolment:
     return replace(made, state=state, step=None, awaits=None, planned_at=None, due_at=None, outcome=outcome)
 

@@ -19,7 +19,7 @@ from dispatcher.delivery import Actor
 from dispatcher.enrolment import Enrolment, EnrolmentState, Entry
 from dispatcher.errors import AudienceError, AutomationError, NotFound, SubmissionError
 from dispatcher.events import EnrolmentFailed
-from dispatcher.flow import Move, refused
+from dispatcher.flow import Move, refused, stopped
 from dispatcher.flows import Flows
 from dispatcher.interfaces import Clock, EventSink, Ledger
 from dispatcher.mail import Accepted, Receipt
@@ -89,7 +89,10 @@ class Moving:
         except AutomationError as error:
             self._pause(seen.automation, str(error))
             return None
-        move = flow.move(seen, seen.read_at)
+        try:
+            move = flow.move(seen, seen.read_at)
+        except (ValueError, OverflowError, KeyError) as error:  # one who cannot be moved must not keep the others
+            return stopped(seen, f"cannot be moved on: {error}")
         if move.mail is None or not flow.spec.rate:
             return move
         if not paced:

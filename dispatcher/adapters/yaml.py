@@ -96,9 +96,10 @@ def _scalar(text: str) -> Any:
     for kind in (int, float):
         try:
             found = kind(text)
-        except ValueError:
+            finite = math.isfinite(found)
+        except (ValueError, OverflowError):  # no number, or one that no program could do anything with
             continue
-        if text[0] in "+-.0123456789" and "_" not in text and math.isfinite(found):
+        if text[0] in "+-.0123456789" and "_" not in text and finite:
             return found if not _leads(text) else text
     return text
 

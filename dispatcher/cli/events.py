@@ -106,7 +106,7 @@ def types(as_json: Json = False) -> None:
 
 
 def _lines(path: str) -> Iterator[tuple[int, Any]]:
-    for n, text in enumerate(read_text(path, "FILE").splitlines(), 1):
+    for n, text in enumerate(read_text(path, "FILE").split("\n"), 1):
         if text.strip():
             try:
                 yield n, json.loads(text)

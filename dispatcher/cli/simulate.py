@@ -77,7 +77,7 @@ def _loaded(ledger: "Ledger") -> list[Any]:
 def _events(path: str) -> Iterator[tuple[float, "Event"]]:
     from dispatcher.emitted import Event  # noqa: PLC0415 - as above
 
-    for n, text in enumerate(read_text(path, "--events").splitlines(), 1):
+    for n, text in enumerate(read_text(path, "--events").split("\n"), 1):
         if not text.strip():
             continue
         try:

@@ -2,6 +2,7 @@
 change, and nobody's event is overlooked, whoever does what at the same time."""
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -139,6 +140,16 @@ def test_an_event_takes_somebody_in(kept: Kept) -> None:
     assert (found.state, found.step, found.since, found.version) == (ACTIVE, None, 1000.0, 1)
     assert (found.address, found.data) == ("li@example.com", {"customer": {"name": "Li"}})
     assert [each.name for each in kept.ledger.automations.events(None, 10)] == ["customer.registered"]
+
+
+def test_a_producer_whose_clock_is_ahead_takes_somebody_in_at_once(kept: Kept) -> None:
+    owner = loaded(kept)
+    ahead = time.time() + DAY
+    receipt = record(kept, event(at=ahead), entering(owner, at=ahead))
+    found = kept.ledger.automations.enrolled("welcome", "7")
+    assert isinstance(receipt, EventReceipt)
+    assert receipt.due == (found.id,)
+    assert found.since < ahead
 
 
 def test_the_same_event_is_one_and_another_with_its_id_is_refused(kept: Kept) -> None:

@@ -126,6 +126,11 @@ def test_a_kind_of_event_is_checked_with_its_sample() -> None:
     assert "nothing of it can be x-sensitive" in next(of_event({"event": "e", "data": sensitive})).reason
 
 
+def test_many_steps_that_may_be_passed_over_are_checked_at_once() -> None:
+    steps = [{"step": f"s{n}", "after": "1d", "unless": ["ordered"]} for n in range(2000)]
+    assert faults(automation(*steps)) == []
+
+
 # -- the files
 
 
@@ -153,6 +158,7 @@ def test_every_place_has_its_line() -> None:
         ("a: [1", "f.yaml:1", "is no YAML"),
         ("a: 1\na: 2", "f.yaml:2", "a stands here twice"),
         ("a: !!python/object:os.system {}", "f.yaml:1", "is not understood here"),
+        ("a: " + "9" * 400 + "\nb: [", "f.yaml:2", "is no YAML"),
         ("a: &x [*x]", "f.yaml:1", "nested deeper than 50"),
         ("? [1]\n: 2", "f.yaml:1", "a name must be a text"),
         ("a: \x00", "f.yaml", "is no YAML"),

@@ -15,6 +15,7 @@ from dispatcher.emitted import Event
 from dispatcher.enrolment import EnrolmentState
 from dispatcher.errors import AutomationError, EventConflict, LedgerUnavailable, NotFound, SubmissionError
 from dispatcher.events import EnrolmentFailed
+from dispatcher.flow import Flow
 from dispatcher.suppression import MARKETING, Reason, Suppression
 from tests.flows import KINDS, automation, customer
 from tests.stage import ANNA, Stage
@@ -251,6 +252,7 @@ def test_the_same_event_twice_is_one_and_a_key_comes_in_once() -> None:
         ({"event": "left", "data": {}, "id": ""}, "id: must be a text of up to 256 printable characters"),
         ({"event": "left", "data": {}, "at": "tomorrow"}, "at: is no ISO 8601 time such as 2026-12-01T09:00:00+08:00"),
         ({"event": "left", "data": {}, "at": "2026-12-01T09:00"}, "at: has no offset from UTC"),
+        ({"event": "left", "data": {}, "at": "0001-01-01T00:00:00+00:00"}, "at: is out of range: 1970 to 2999"),
         (["left"], "an event is an object with event, data, id and at"),
         (
             {"event": "registered", "data": customer(7) | {"customer": {"id": "x" * 201, "email": "a@b.c"}}},
@@ -333,6 +335,24 @@ def test_a_mail_that_cannot_be_stops_there_until_a_person_sees_to_it() -> None:
         theatre.dispatcher.automations.retry("welcome", "7", ANNA)
     with pytest.raises(SubmissionError, match="is exited already; nothing was done"):
         theatre.dispatcher.automations.exit("welcome", "7", ANNA)
+
+
+def test_who_cannot_be_moved_on_keeps_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    theatre = Theatre(automation({"step": "hello"}, {"step": "tips", "after": "1h"}))
+    theatre.emit(number=1)
+    theatre.emit(number=2)
+    real = Flow.moment
+
+    def moment(flow: Flow, step: Any, base: float, zone: str) -> float:
+        if zone == "Asia/Tokyo":
+            raise OverflowError("date value out of range")
+        return real(flow, step, base, zone)
+
+    monkeypatch.setattr(Flow, "moment", moment)
+    theatre.emit(number=3, zone="Asia/Tokyo")
+    theatre.wait(2 * HOUR)
+    assert theatre.state("3") is EnrolmentState.FAILED
+    assert [theatre.state(key) for key in "12"] == [EnrolmentState.FINISHED] * 2
 
 
 def test_a_rate_of_its_own_holds() -> None:

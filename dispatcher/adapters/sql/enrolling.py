@@ -8,7 +8,7 @@ from the revision that they saw, and every event makes another revision: none is
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from dispatcher.adapters.sql import accepting
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
@@ -65,7 +65,9 @@ def record(
     tx: Transaction, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]]
 ) -> list[EventReceipt | EventConflict]:
     """See interfaces.Automations.record."""
-    answers = [_take(tx, row) for row in rows]
+    first = sorted(range(len(rows)), key=lambda n: (rows[n].id, rows[n].producer, n))  # whoever has the same ones, too
+    taken = {n: _take(tx, rows[n]) for n in first}
+    answers = [taken[n] for n in range(len(rows))]
     new = [n for n, answer in enumerate(answers) if isinstance(answer, EventReceipt) and not answer.duplicate]
     mine = [touch for n in new for touch in touches[n]]
     names = _names(tx, mine)
@@ -107,14 +109,18 @@ def _names(tx: Transaction, touches: Sequence[Touch]) -> dict[int, str]:
 def _locked(tx: Transaction, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Enrolment]:
     """The rows of these keys, made where there are none, and kept from others."""
     wanted = sorted({(number, storable(key)) for number, key in keys})
-    found: list[Enrolment] = []
     for chunk in chunks(wanted):
         new = [_expected(number, key, tx.now) for number, key in chunk]
         tx.execute(tx.insert(enrolments).on_conflict_do_nothing(index_elements=["automation_id", "key"]), new)
-        for number in {number for number, _ in chunk}:
-            mine = enrolments.c.key.in_([key for owner, key in chunk if owner == number])
-            found += _people(tx, and_(enrolments.c.automation_id == number, mine), locked=True)
+    numbers = [number for chunk in chunks(wanted, 100) for number in tx.execute(_numbered(chunk)).scalars()]
+    # All in one order, whosever they are: nobody who has one of them waits for another.
+    found = [each for chunk in chunks(sorted(numbers)) for each in _people(tx, enrolments.c.id.in_(chunk), locked=True)]
     return {(each.automation_id, each.key): each for each in found}
+
+
+def _numbered(keys: Sequence[tuple[int, str]]) -> Select[*tuple[Any, ...]]:
+    mine = [and_(enrolments.c.automation_id == number, enrolments.c.key == key) for number, key in keys]
+    return select(enrolments.c.id).where(or_(*mine))
 
 
 def _expected(automation_id: int, key: str, now: float) -> dict[str, Any]:

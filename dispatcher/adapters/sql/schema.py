@@ -477,6 +477,7 @@ automations = Table(
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("actor", Words, nullable=False),
+    sqlite_autoincrement=True,  # a number is never given again: what is known of it is kept by it
 )
 
 automation_versions = Table(  # never changed: who was taken in by one goes through it to the end
@@ -534,6 +535,7 @@ enrolments = Table(  # one for each key, for good: what it held goes in its time
     Column("entered_at", Double),
     Column("changed_at", Double, nullable=False),
     UniqueConstraint("automation_id", "key"),
+    sqlite_autoincrement=True,  # as above: the key of a mail has it
 )
 Index(
     "ix_enrolments_due",

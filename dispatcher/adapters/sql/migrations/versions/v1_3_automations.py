@@ -34,6 +34,7 @@ def _automations() -> None:
         sa.Column("actor", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_automations"),
         sa.UniqueConstraint("name", name="uq_automations_name"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "automation_versions",
@@ -103,6 +104,7 @@ def _enrolments() -> None:
         sa.ForeignKeyConstraint(
             ["automation_id"], ["automations.id"], name="fk_enrolments_automation_id", ondelete="CASCADE"
         ),
+        sqlite_autoincrement=True,
     )
     live = sa.text("state = 'active' AND due_at IS NOT NULL")
     op.create_index("ix_enrolments_due", "enrolments", ["due_at"], sqlite_where=live, postgresql_where=live)
