@@ -189,6 +189,11 @@ class Scan:
     at: float
 
 
+def again(before: Scan, first: Scan) -> Scan:
+    """Where a new version looks on: its ``first`` day is looked through anew, for those whom only it means."""
+    return Scan(min(before.day, first.day), before.version, 0, first.at)
+
+
 @dataclass(frozen=True, slots=True)
 class Automation:
     """An automation as the ledger has it. Times are seconds since the epoch, by its clock. ``version`` takes people

@@ -100,6 +100,24 @@ def of_automation(document: Mapping[str, Any], around: Surroundings) -> Iterator
     yield from _Check(spec, around, columns).faults()
 
 
+def broken(spec: AutomationSpec, document: Mapping[str, Any] | None, before: Surroundings, after: Surroundings
+) -> Iterator[Fault]:  # fmt: skip
+    """What is wrong with an automation that was loaded once its surroundings are others; ``document``: None where it
+    takes nobody in any more, and only has to lead to the end who is inside."""
+    if document is not None:
+        known = set(of_automation(document, before))
+        yield from (fault for fault in of_automation(document, after) if fault not in known)
+        return
+    try:
+        columns = columns_of(spec, after)
+    except (AudienceError, NotFound) as error:
+        yield Fault("", str(error))
+        return
+    check = _Check(spec, after, columns)
+    check.steps()
+    yield from check.found
+
+
 def columns_of(spec: AutomationSpec, around: Surroundings) -> Sequence[Column]:
     """The plain values that its data has: those of the audience, or those of the event and of what is waited for.
     Raises AudienceError, NotFound."""
@@ -257,11 +275,14 @@ class _Check:
         texts = self.spec.where if self.spec.date is None else self.spec.date.where
         columns = self._own_columns() if self.spec.event is None else self.around.events[self.spec.event].columns
         self._conditions(place, texts, columns)
-        for n, step in enumerate(self.spec.steps):
-            self._conditions(f"steps[{n}].if", step.where, self.columns)
+        self.steps()
         if not self.found:
             self._mails()
         return self.found
+
+    def steps(self) -> None:
+        for n, step in enumerate(self.spec.steps):
+            self._conditions(f"steps[{n}].if", step.where, self.columns)
 
     def _own_columns(self) -> Sequence[Column]:
         return self.around.columns(self.spec.date.audience) if self.spec.date else ()

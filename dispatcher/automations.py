@@ -69,7 +69,8 @@ class Automations:
         found = [list(automation_check.shape(document)) for document in documents]
         sound = [document for document, faults in zip(documents, found, strict=True) if not faults]
         kinds = {each["event"]: EventType.of(each) for each in sound if "event" in each}
-        around = Surroundings({**self._flows.types, **kinds}, self._columns, self._accept)
+        before = Surroundings(self._flows.types, self._columns, self._accept)
+        around = replace(before, events={**before.events, **kinds})
         names = [_name(each) for each in sound]
         for document, faults in zip(documents, found, strict=True):
             if faults:
@@ -78,9 +79,24 @@ class Automations:
                 faults.append(Fault("", f"{' '.join(_name(document))} is there twice"))
             elif "event" in document:
                 faults.extend(automation_check.of_event(document))
+                faults.extend(self._broken(document, before, around, names) if not faults else ())
             else:
                 faults.extend(automation_check.of_automation(document, around))
         return found
+
+    def _broken(
+        self, document: Mapping[str, Any], before: Surroundings, after: Surroundings, names: Sequence[tuple[str, str]]
+    ) -> Iterator[Fault]:
+        """What goes by a kind of event that is to change, and would not fit it any more; ``names``: what is loaded
+        with it takes the place of what took people in before."""
+        name = document["event"]
+        if name not in before.events or before.events[name].document() == after.events[name].document():
+            return
+        for spec, found, inside in self._flows.going():
+            stays = None if ("automation", spec.name) in names else found
+            if name in spec.events and (inside or stays is not None):
+                for fault in automation_check.broken(spec, stays, before, after):
+                    yield Fault("data", f"automation {spec.name} goes by it: {fault.place}: {fault.reason}")
 
     def load(self, documents: Sequence[Mapping[str, Any]], actor: Actor) -> list[str]:
         """Go by these from now on; what has changed. Who is inside finishes by the version that took them in.

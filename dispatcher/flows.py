@@ -1,14 +1,16 @@
 """All automations at work: their versions as flows, the kinds of events, and what an event means for whom."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from dispatcher.audience import Column, where
 from dispatcher.automation import Automation, AutomationSpec, look_up
 from dispatcher.automation_check import Surroundings, columns_of
+from dispatcher.delivery import Actor
 from dispatcher.emitted import EventType
 from dispatcher.enrolment import Entry, Touch
-from dispatcher.errors import AutomationError, DispatcherError, SubmissionError
+from dispatcher.errors import AudienceError, AutomationError, DispatcherError, NotFound, SubmissionError
 from dispatcher.flow import Flow
 from dispatcher.interfaces import Clock, Ledger
 from dispatcher.kind import reader
@@ -82,6 +84,24 @@ class Flows:
 
         return Surroundings(self.types, columns, accept=lambda _: None)
 
+    def going(self) -> Iterator[tuple[AutomationSpec, Mapping[str, Any] | None, bool]]:
+        """Each version that takes people in, with its document, or that somebody is in; and whether somebody is."""
+        self.look(again=True)
+        inside = self._store.inside()
+        for (owner, number), document in self._documents.items():
+            current = owner in self._owners and self._owners[owner].version == number
+            if current or (owner, number) in inside:
+                yield self.spec(owner, number), document if current else None, (owner, number) in inside
+
+    def pause(self, name: str, reason: str) -> None:
+        """It cannot be gone by here: the others go on, and a person sees why."""
+        with suppress(SubmissionError, NotFound):  # paused or removed by somebody else just now
+            self._store.act(name, "pause", Actor("dispatcher", "automations", reason))
+
+    def _pause_owner(self, owner: int, reason: str) -> None:
+        if owner in self._owners and not self._owners[owner].paused:
+            self.pause(self._owners[owner].name, reason)
+
     # -- what an event means
 
     def touches(self, event: str, data: Data, at: float) -> list[Touch]:
@@ -94,7 +114,11 @@ class Flows:
 
     def _each(self, event: str, data: Data, at: float) -> Iterator[tuple[int, Touch]]:
         for owner, number in self._documents:
-            spec = self.spec(owner, number)
+            try:
+                spec = self.spec(owner, number)
+            except AutomationError as error:
+                self._pause_owner(owner, str(error))
+                continue
             path = spec.key_path(event) if event in spec.events else None
             key = "" if path is None else _key(look_up(data, path), path or "")
             if not key:
@@ -110,7 +134,11 @@ class Flows:
     def _entry(self, spec: AutomationSpec, owner: int, number: int, event: str, data: Data, at: float) -> Entry | None:
         """None for who is not meant."""
         if (owner, number) not in self._takes:
-            self._takes[owner, number] = condition(spec.where, self._types[event].columns if spec.where else ())
+            try:
+                self._takes[owner, number] = condition(spec.where, self._types[event].columns if spec.where else ())
+            except AudienceError as error:  # all others take the event in
+                self._takes[owner, number] = lambda _: False
+                self.pause(spec.name, f"trigger.where: {error}")
         if not self._takes[owner, number](data):
             return None
         address, name = (look_up(data, spec.person.get(each, "")) for each in ("address", "name"))

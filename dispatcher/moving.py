@@ -7,7 +7,6 @@ second changes nothing.
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from dispatcher import dates
 from dispatcher.audience import where
 from dispatcher.automation import Automation, AutomationSpec, Scan, look_up
-from dispatcher.delivery import Actor
 from dispatcher.enrolment import Enrolment, EnrolmentState, Entry
 from dispatcher.errors import AudienceError, AutomationError, NotFound, SubmissionError
 from dispatcher.events import EnrolmentFailed
@@ -65,7 +63,8 @@ class Moving:
             self._move(self._store.due(CHUNK, ids[start : start + CHUNK]), paced=False)
 
     def _move(self, people: Sequence[Enrolment], *, paced: bool) -> None:
-        moves = [move for each in people if (move := self._next(each, paced=paced)) is not None]
+        full = set[int]() if paced else None
+        moves = [move for each in people if (move := self._next(each, full)) is not None]
         mails = [(move.mail, _key(move)) for move in moves if move.mail is not None]
         checked = iter(self._check(mails))
         going: list[tuple[Move, Accepted | None]] = []
@@ -82,12 +81,13 @@ class Moving:
         for made in [move.made for move, _ in going if move.made.state is EnrolmentState.FAILED]:
             self._sink(EnrolmentFailed(made.automation, made.key, made.step or "", made.outcome))
 
-    def _next(self, seen: Enrolment, *, paced: bool) -> Move | None:
-        """None: it is left to those who keep the rate, or its automation was paused."""
+    def _next(self, seen: Enrolment, full: set[int] | None) -> Move | None:
+        """None: it waits for the rate of its automation, or that was paused. ``full``: those (by number) whose rate
+        allows no more; None: rates are left to those who keep them."""
         try:
             flow = self._flows.flow(seen.automation_id, seen.version)
         except AutomationError as error:
-            self._pause(seen.automation, str(error))
+            self._flows.pause(seen.automation, str(error))
             return None
         try:
             move = flow.move(seen, seen.read_at)
@@ -95,15 +95,13 @@ class Moving:
             return stopped(seen, f"cannot be moved on: {error}")
         if move.mail is None or not flow.spec.rate:
             return move
-        if not paced:
+        if full is None or seen.automation_id in full:
             return None
-        wait = self._wait(flow.spec.name, flow.spec.rate)
-        return Move(seen, replace(seen, due_at=seen.read_at + wait), ()) if wait else move
-
-    def _pause(self, name: str, reason: str) -> None:
-        """It cannot be gone by here: the others go on, and a person sees why."""
-        with suppress(SubmissionError, NotFound):  # paused or removed by somebody else just now
-            self._store.act(name, "pause", Actor("dispatcher", "automations", reason))
+        if not (wait := self._wait(flow.spec.name, flow.spec.rate)):
+            return move
+        full.add(seen.automation_id)
+        self._store.hold(seen.automation_id, wait)
+        return None
 
     # -- days
 
@@ -121,12 +119,12 @@ class Moving:
         try:
             spec = self._flows.spec(owner.id, owner.version)
             version = self._ledger.audiences.current(spec.date.audience if spec.date else "")
-        except (AutomationError, NotFound) as error:
-            self._pause(owner.name, str(error))
+            if scan.version != version.id:  # the first one, or other people: whose day is not over is looked for again
+                scan = Scan(_again(scan, spec, now), version.id, 0, now)
+            rows = self._rows(owner, spec, scan, now)
+        except (AutomationError, AudienceError, NotFound, ValueError, OverflowError) as error:
+            self._flows.pause(owner.name, str(error))
             return
-        if scan.version != version.id:  # the first one, or other people: whose day is not over is looked for again
-            scan = Scan(_again(scan, spec, now), version.id, 0, now)
-        rows = self._rows(owner, spec, scan, now)
         self._store.enrol(owner, *rows)
 
     def _rows(
@@ -139,11 +137,7 @@ class Moving:
         if (begins := dates.scanned_at(day, trigger)) > now:
             return [], replace(scan, at=max(now + 1.0, min(begins, now + LOOK_SECONDS)))
         columns = self._ledger.audiences.by_id(scan.version or 0).columns
-        try:
-            meant = where(trigger.where, columns)
-        except AudienceError as error:
-            self._pause(owner.name, str(error))
-            return [], scan
+        meant = where(trigger.where, columns)
         members = self._ledger.audiences.members(scan.version or 0, scan.after, ROWS)
         people = [dates.Person(address, shown, json.loads(own)) for _, address, shown, own in members]
         clock = functools.partial(_clock, spec)

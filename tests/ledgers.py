@@ -39,7 +39,7 @@ _MOMENTS = {
     "audience_versions": ("made_at", "ready_at"),
     "schedules": ("seen_until", "next_at", "created_at", "changed_at"),
     "occurrences": ("at", "changed_at"),
-    "automations": ("scan_at", "created_at", "changed_at"),
+    "automations": ("scan_at", "held_until", "created_at", "changed_at"),
     "automation_versions": ("loaded_at",),
     "event_types": ("changed_at",),
     "events": ("at", "received_at"),

@@ -90,7 +90,8 @@ class Automations(Protocol):
         ...
 
     def due(self, limit: int, ids: Sequence[int] = ()) -> list[Enrolment]:
-        """Who is to be looked at now, the longest first; of these only, if any are named."""
+        """Who is to be looked at now, the longest first, but for those of an automation that its rate holds; or all
+        of these that are due, if any are named."""
         ...
 
     def moved(self, moves: Sequence[tuple[Move, Accepted | None]]) -> list[Receipt | IdempotencyConflict | None]:
@@ -101,7 +102,16 @@ class Automations(Protocol):
     def enrolled(self, name: str, key: str) -> Enrolment: ...
 
     def enrolments(self, name: str, *states: EnrolmentState, limit: int) -> list[Enrolment]:
-        """Who changed last first."""
+        """Who changed last first, as far as more is known of them than that they were in it."""
+        ...
+
+    def inside(self) -> set[tuple[int, int]]:
+        """The versions (numbers of the automation and of the version) that somebody is in."""
+        ...
+
+    def hold(self, number: int, seconds: float) -> None:
+        """The rate of the automation of this number allows no more for so long: nobody of it is due until then, or it
+        is changed."""
         ...
 
     def counts(self, name: str) -> dict[tuple[EnrolmentState, str | None], int]:
@@ -134,5 +144,5 @@ class Automations(Protocol):
 
     def forget(self, seconds: float, limit: int) -> int:
         """Remove events that came, and wipe what is known of people who were done, longer ago than that; how many.
-        That they were in it is remembered."""
+        That they were in it is remembered. Whose step has failed waits for a person."""
         ...

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from dispatcher.automation import Automation, Inside, Scan
+from dispatcher.automation import Automation, Inside, Scan, again
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import (
@@ -52,6 +52,7 @@ class MemoryAutomations:
         self._events: dict[tuple[str, str], EventRow] = {}
         self._people: dict[tuple[int, str], Enrolment] = {}
         self._steps: list[tuple[int, Passed]] = []
+        self._held: dict[int, float] = {}  # by number of the automation: until when its rate allows no more
         self._numbers = count(1)
 
     def load(
@@ -75,7 +76,8 @@ class MemoryAutomations:
             next(self._numbers), name, 0, paused=False, reason="", scan=None, created_at=now, changed_at=now, actor=""
         )
         self._documents[made.id, number] = dict(document)
-        kept = replace(scan, day=made.scan.day) if scan and made.scan else scan
+        kept = again(made.scan, scan) if scan and made.scan else scan
+        self._held.pop(made.id, None)
         self._rows[name] = replace(made, version=number, scan=kept, changed_at=now, actor=storable(signature(actor)))
         return f"{name} version {number}"
 
@@ -107,6 +109,7 @@ class MemoryAutomations:
             reason = storable(actor.reason) if paused else ""
             signed = storable(signature(actor))
             self._rows[name] = replace(found, paused=paused, reason=reason, changed_at=self._now(), actor=signed)
+            self._held.pop(found.id, None)
             self._record(actor, verb, f"automation {name}")
             return self._rows[name]
 
@@ -176,7 +179,9 @@ class MemoryAutomations:
             found = [
                 each
                 for each in self._people.values()
-                if each.is_due(now) and not self._rows[each.automation].paused and (not ids or each.id in ids)
+                if each.is_due(now)
+                and not self._rows[each.automation].paused
+                and (each.id in ids if ids else self._held.get(each.automation_id, 0.0) <= now)
             ]
             found.sort(key=lambda each: (each.due_at or 0.0, each.id))
             return [
@@ -213,7 +218,9 @@ class MemoryAutomations:
             found = [
                 each
                 for each in self._people.values()
-                if each.automation_id == number and (each.state in states if states else each.state is not _EXPECTED)
+                if each.automation_id == number
+                and each.outcome != FORGOTTEN
+                and (each.state in states if states else each.state is not _EXPECTED)
             ]
             return sorted(found, key=lambda each: (-each.changed_at, -each.id))[:limit]
 
@@ -254,6 +261,14 @@ class MemoryAutomations:
                 due[0].due_at if due else None, self._now(),
             )  # fmt: skip
 
+    def inside(self) -> set[tuple[int, int]]:
+        with self._lock:
+            return {(each.automation_id, each.version) for each in self._people.values() if each.state is _ACTIVE}
+
+    def hold(self, number: int, seconds: float) -> None:
+        with self._lock:
+            self._held[number] = self._now() + seconds
+
     def pending(self) -> bool:
         with self._lock:
             return bool(self.due(1) or self.scans())
@@ -261,7 +276,11 @@ class MemoryAutomations:
     def next_at(self) -> float | None:
         with self._lock:
             on = {each.id: each for each in self._rows.values() if not each.paused}
-            people = [each.due_at for each in self._people.values() if each.automation_id in on and each.is_waiting]
+            people = [
+                max(each.due_at or 0.0, self._held.get(each.automation_id, 0.0))
+                for each in self._people.values()
+                if each.automation_id in on and each.is_waiting
+            ]
             days = [each.scan.at for each in on.values() if each.scan is not None]
             return min((at for at in (*people, *days) if at is not None), default=None)
 
@@ -278,7 +297,7 @@ class MemoryAutomations:
                 del self._events[event]
             past = {name: each for name, each in self._people.items() if each.changed_at <= since}
             unmet = [name for name, each in past.items() if each.state is _EXPECTED][:limit]
-            done = [each for each in past.values() if each.state not in (_EXPECTED, _ACTIVE)]
+            done = [each for each in past.values() if each.state in (EnrolmentState.FINISHED, EnrolmentState.EXITED)]
             full = [each for each in done if each.outcome != FORGOTTEN][:limit]
             for name in unmet:
                 del self._people[name]

@@ -4,6 +4,7 @@ change, and nobody's event is overlooked, whoever does what at the same time."""
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -282,6 +283,47 @@ def test_due_are_those_whose_time_has_come_the_longest_first(kept: Kept) -> None
     assert [each.key for each in store.due(10)] == ["b", "a", "c"]
 
 
+def test_whom_the_rate_of_their_automation_holds_is_not_due(kept: Kept) -> None:
+    store, owner = kept.ledger.automations, loaded(kept)
+    seen = inside(kept, owner, "a")
+    other = loaded(kept, {**WELCOME, "automation": "other"})
+    record(kept, event(own="in b"), entering(other, "b"))
+    store.hold(owner, HOUR)
+    assert [each.key for each in store.due(10)] == ["b"]
+    assert [each.key for each in store.due(10, [seen.id])] == ["a"]  # what is not of its rate
+    store.moved([(passing(store.enrolled("other", "b")), None)])
+    assert not store.pending()
+    at = store.next_at()
+    assert at is not None
+    assert at > seen.changed_at + HOUR - 60
+    kept.age(HOUR)
+    assert [each.key for each in store.due(10)] == ["a"]
+    store.hold(owner, HOUR)
+    store.load([({**WELCOME, "about": "another rate"}, None)], [], ANNA)
+    assert [each.key for each in store.due(10)] == ["a"]
+
+
+def test_the_versions_that_somebody_is_in_are_known(kept: Kept) -> None:
+    store, owner = kept.ledger.automations, loaded(kept)
+    assert store.inside() == set()
+    inside(kept, owner, "a")
+    record(kept, event(own="2"), entering(owner, "b", version=2))
+    assert store.inside() == {(owner, 1), (owner, 2)}
+    store.moved([(passing(store.enrolled("welcome", "a"), state=FINISHED), None)])
+    assert store.inside() == {(owner, 2)}
+
+
+def test_no_number_is_given_again(kept: Kept) -> None:
+    store, owner = kept.ledger.automations, loaded(kept)
+    before = inside(kept, owner)
+    store.moved([(passing(before, state=FINISHED), None)])
+    store.remove("welcome", ANNA)
+    again = loaded(kept)
+    record(kept, event(own="again"), entering(again))
+    assert again > owner
+    assert store.enrolled("welcome", "7").id > before.id
+
+
 def test_counts_and_lists_say_who_is_where(kept: Kept) -> None:
     store, owner = kept.ledger.automations, loaded(kept)
     for key in "abc":
@@ -369,8 +411,12 @@ def test_another_version_looks_through_its_day_anew(kept: Kept) -> None:
     store, scan = kept.ledger.automations, scanned(kept)
     (seen,) = store.scans()
     store.enrol(seen, [], replace(scan, after=700))
-    store.load([({**WELCOME, "about": "other"}, Scan("2027-01-01", None, 0, 3000.0))], [], ANNA)
-    assert store.get("welcome").scan == Scan("2028-02-29", None, 0, 3000.0)
+    store.load([({**WELCOME, "about": "other"}, Scan("2028-02-28", None, 0, 3000.0))], [], ANNA)
+    assert store.get("welcome").scan == Scan(
+        "2028-02-28", 4, 0, 3000.0
+    )  # those who are new in an audience are seen, too
+    store.load([({**WELCOME, "about": "third"}, Scan("2028-03-01", None, 0, 4000.0))], [], ANNA)
+    assert store.get("welcome").scan == Scan("2028-02-28", 4, 0, 4000.0)  # what it was behind with is not left out
 
 
 # -- forgetting
@@ -392,6 +438,23 @@ def test_what_is_over_its_retention_is_forgotten_but_for_the_key(kept: Kept) -> 
     again = record(kept, event(own="again"), entering(owner, "done"))
     assert isinstance(again, EventReceipt)
     assert again.enrolled == ()
+
+
+def test_whose_step_has_failed_is_not_forgotten(kept: Kept) -> None:
+    store, owner = kept.ledger.automations, loaded(kept)
+    store.moved([(passing(inside(kept, owner, "a"), state=FAILED, outcome="no address"), None)])
+    kept.age(31 * DAY)
+    assert store.forget(30 * DAY, 10) == 1  # the event
+    assert store.enrolled("welcome", "a").data == {"customer": {"name": "Li"}}
+
+
+def test_who_is_forgotten_is_in_no_list(kept: Kept) -> None:
+    store, owner = kept.ledger.automations, loaded(kept)
+    store.moved([(passing(inside(kept, owner, "a"), state=FINISHED), None)])
+    kept.age(31 * DAY)
+    store.forget(30 * DAY, 10)
+    assert (store.enrolments("welcome", limit=10), store.enrolments("welcome", FINISHED, limit=10)) == ([], [])
+    assert store.counts("welcome") == {(FINISHED, "tips"): 1}
 
 
 # -- at the same time
@@ -461,3 +524,48 @@ def test_what_was_added_by_somebody_else_stays(kept: Kept) -> None:
     seen = inside(kept, loaded(kept))
     kept.ledger.automations.moved([(passing(seen), accepted())])
     assert kept.ledger.totals().accepted == 2
+
+
+def test_many_who_meet_the_same_keys_in_any_order_hinder_nobody(kept: Kept) -> None:
+    owner = loaded(kept)
+    keys = [str(n) for n in range(20)]
+
+    def emit(n: int) -> None:
+        mine = keys if n % 2 else keys[::-1]
+        rows = [event(own=f"{n}/{key}") for key in mine] + [event(own=f"all/{key}") for key in mine]
+        kept.ledger.automations.record(rows, [[entering(owner, key)] for key in mine * 2])
+
+    def move(_: int) -> None:
+        moves = [(passing(seen, step="hello", due_at=seen.due_at), None) for seen in kept.ledger.automations.due(10)]
+        kept.ledger.automations.moved(moves[::-1])
+
+    with ThreadPoolExecutor(6) as pool:
+        for work in [pool.submit(move if n % 3 == 0 else emit, n) for n in range(36)]:
+            work.result(60)
+    assert len(kept.ledger.automations.enrolments("welcome", limit=100)) == len(keys)
+
+
+def test_a_key_that_is_forgotten_meanwhile_is_there_again(kept: Kept) -> None:
+    """What notices an event and what forgets old keys do not drop it between them."""
+    owner, store = loaded(kept), kept.ledger.automations
+    for n in range(10):
+        record(kept, event("order.created", f"old {n}"), noticing(owner, str(n)))
+    kept.age(31 * DAY)
+    done = threading.Event()
+
+    def forget() -> None:
+        while not done.is_set():
+            store.forget(30 * DAY, 1)
+
+    def emit() -> None:
+        for n in range(10):
+            record(kept, event("order.created", f"new {n}"), noticing(owner, str(n)))
+
+    with ThreadPoolExecutor(2) as pool:
+        forgetting, emitting = pool.submit(forget), pool.submit(emit)
+        emitting.result(60)
+        done.set()
+        forgetting.result(60)
+    for n in range(10):
+        record(kept, event(own=f"in {n}"), entering(owner, str(n)))
+        assert store.enrolled("welcome", str(n)).saw("order.created")

@@ -17,7 +17,7 @@ from dispatcher.errors import AutomationError, EventConflict, LedgerUnavailable,
 from dispatcher.events import EnrolmentFailed
 from dispatcher.flow import Flow
 from dispatcher.suppression import MARKETING, Reason, Suppression
-from tests.flows import KINDS, automation, customer
+from tests.flows import KINDS, automation, customer, kind
 from tests.stage import ANNA, Stage
 
 HOUR, DAY = 3600.0, 86400.0
@@ -416,6 +416,42 @@ def test_what_is_refused_leaves_all_as_it_was() -> None:
         theatre.dispatcher.automations.get("welcom")
 
 
+def test_a_kind_of_event_that_an_automation_would_not_fit_is_refused() -> None:
+    theatre = Theatre(automation({"step": "hello", "if": ["order.total >= 10"]}, trigger={"event": "ordered"}))
+    other = kind("ordered", order={"type": "object", "properties": {"sum": {"type": "number"}}})
+    load = theatre.dispatcher.automations.load
+    with pytest.raises(
+        AutomationError, match=r"event ordered data: automation welcome goes by it: steps\[0\]\.if\[0\]"
+    ):
+        load([other], ANNA)
+    fitting = automation({"step": "hello", "if": ["order.sum >= 10"]}, trigger={"event": "ordered"})
+    assert load([other, fitting], ANNA) == ["event ordered", "welcome version 2"]
+
+
+def test_a_kind_of_event_that_those_inside_need_stays() -> None:
+    later = automation({"step": "hello", "after": "1h", "if": ["order.total >= 10"]}, trigger={"event": "ordered"})
+    theatre = Theatre(later)
+    theatre.emit("ordered", order={"total": 20})
+    other = kind("ordered", order={"type": "object", "properties": {"sum": {"type": "number"}}})
+    fitting = automation({"step": "hello", "if": ["order.sum >= 10"]}, trigger={"event": "ordered"})
+    with pytest.raises(AutomationError, match=r"automation welcome goes by it: steps\[0\]\.if\[0\]"):
+        theatre.dispatcher.automations.load([other, fitting], ANNA)
+    theatre.wait(2 * HOUR)
+    assert theatre.dispatcher.automations.load([other, fitting], ANNA) == ["event ordered", "welcome version 2"]
+
+
+def test_an_automation_that_cannot_tell_whom_it_means_pauses_and_keeps_no_other() -> None:
+    meant = automation({"step": "hello"}, trigger={"event": "ordered", "where": ["order.total >= 10"]})
+    theatre = Theatre(meant, {**automation({"step": "thanks"}, trigger={"event": "ordered"}), "automation": "other"})
+    other = kind("ordered", order={"type": "object", "properties": {"sum": {"type": "number"}}})
+    theatre.ledger.automations.load([], [other], ANNA)  # by a program that does not look
+    theatre.clock.now += 2
+    assert theatre.emit("ordered") == ["other/7"]
+    found = theatre.dispatcher.automations.get("welcome")
+    assert found.paused
+    assert found.reason.startswith("trigger.where: ")
+
+
 def test_a_template_that_lacks_data_is_refused_when_it_is_loaded() -> None:
     theatre = Theatre()
     with pytest.raises(AutomationError, match=r"steps\[0\]\.send\.template: with sample data: data\.name: is missing"):
@@ -507,6 +543,19 @@ def test_who_comes_in_with_another_version_of_the_audience_is_seen_the_same_day_
     theatre.clock.now = at("2027-03-01T09:30")
     theatre.wait(HOUR)
     celebrating(theatre, ("a@example.com", "1990-03-01", "UTC"), ("b@example.com", "1990-03-01", "UTC"))
+    theatre.wait(2 * DAY)
+    assert [each.to for each in theatre.dispatcher.automations.lines("welcome")] == ["a@example.com", "b@example.com"]
+
+
+def test_who_is_new_is_seen_the_same_day_also_when_it_is_loaded_again_before() -> None:
+    theatre = Theatre()
+    theatre.clock.now = at("2027-02-27T12:00")
+    celebrating(theatre, ("a@example.com", "1990-03-01", "UTC"))
+    theatre.load(birthday())
+    theatre.clock.now = at("2027-03-01T09:30")
+    theatre.wait(HOUR)
+    celebrating(theatre, ("a@example.com", "1990-03-01", "UTC"), ("b@example.com", "1990-03-01", "UTC"))
+    theatre.load({**birthday(), "about": "Another text"})
     theatre.wait(2 * DAY)
     assert [each.to for each in theatre.dispatcher.automations.lines("welcome")] == ["a@example.com", "b@example.com"]
 

@@ -7,8 +7,8 @@ from sqlalchemy import delete, func, insert, select, update
 
 from dispatcher.adapters.sql import acting, enrolling
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
-from dispatcher.adapters.sql.schema import automation_versions, automations, enrolments, event_types
-from dispatcher.automation import Automation, Inside, Scan
+from dispatcher.adapters.sql.schema import automation_versions, automations, event_types
+from dispatcher.automation import Automation, Inside, Scan, again
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import Enrolment, EnrolmentState, Entry, Touch
@@ -66,15 +66,14 @@ class SqlAutomations:
             if found.paused == paused:
                 how = f"paused by {found.actor}" if paused else "not paused"
                 raise SubmissionError(name, f"is {how}; nothing was done")
-            _change(tx, found.id, actor, paused=paused, reason=actor.reason if paused else "")
+            _change(tx, found.id, actor, paused=paused, reason=actor.reason if paused else "", held_until=None)
             acting.record(tx, actor, verb, f"automation {name}")
             return _named(tx, name)
 
     def remove(self, name: str, actor: Actor) -> None:
         with self._database.writing() as tx:
             found = _named(tx, name, locked=True)
-            inside = (enrolments.c.automation_id == found.id) & (enrolments.c.state == EnrolmentState.ACTIVE.value)
-            if count := tx.execute(select(func.count()).where(inside)).scalar_one():
+            if count := enrolling.inside_of(tx, found):
                 raise SubmissionError(name, f"{count} are in it; let them leave first: dispatcher automations exit")
             tx.execute(delete(automations).where(automations.c.id == found.id))  # and what belongs to it
             acting.record(tx, actor, "remove", f"automation {name}")
@@ -145,6 +144,15 @@ class SqlAutomations:
                 due[0].due_at if due else None, tx.now,
             )  # fmt: skip
 
+    def inside(self) -> set[tuple[int, int]]:
+        with self._database.reading() as tx:
+            return enrolling.inside(tx)
+
+    def hold(self, number: int, seconds: float) -> None:
+        with self._database.writing() as tx:
+            one = update(automations).where(automations.c.id == number)
+            tx.execute(one.values(held_until=tx.now + seconds))
+
     def pending(self) -> bool:
         with self._database.reading() as tx:
             looks = select(automations.c.id).where(_LOOKS, automations.c.scan_at <= tx.now).limit(1)
@@ -164,7 +172,7 @@ class SqlAutomations:
     def forget(self, seconds: float, limit: int) -> int:
         with self._database.reading() as tx:
             found = enrolling.past(tx, seconds, limit)
-        if not any(found):
+        if not (found.events or found.unmet or found.done):
             return 0
         with self._database.writing() as tx:
             return enrolling.forget(tx, found)
@@ -197,8 +205,8 @@ def _load(tx: Transaction, document: Mapping[str, Any], scan: Scan | None, actor
     number = found.version + 1
     row = {"automation_id": found.id, "version": number, "document": dict(document), "loaded_at": tx.now}
     tx.execute(insert(automation_versions).values(**row, actor=signature(actor)))
-    kept = Scan(found.scan.day, None, 0, scan.at) if scan and found.scan else scan
-    _change(tx, found.id, actor, version=number, **_scan(kept))
+    kept = again(found.scan, scan) if scan and found.scan else scan
+    _change(tx, found.id, actor, version=number, held_until=None, **_scan(kept))
     return number
 
 

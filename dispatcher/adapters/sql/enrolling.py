@@ -8,7 +8,20 @@ from the revision that they saw, and every event makes another revision: none is
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from dispatcher.adapters.sql import accepting
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
@@ -42,7 +55,10 @@ from dispatcher.interfaces import EventRow, Step, receipt_of
 from dispatcher.ledger import KEY_SECONDS, storable
 from dispatcher.mail import Accepted, Receipt
 
-_ACTIVE, _EXPECTED = EnrolmentState.ACTIVE.value, EnrolmentState.EXPECTED.value
+# In the words of the partial indexes, see schema.
+_ACTIVE: ColumnElement[str] = literal_column(f"'{EnrolmentState.ACTIVE.value}'")
+_EXPECTED: ColumnElement[str] = literal_column(f"'{EnrolmentState.EXPECTED.value}'")
+_KNOWN = enrolments.c.outcome != literal_column(f"'{FORGOTTEN}'")
 _UNDER_WAY = State.QUEUED.value, State.DEFERRED.value, State.LEASED.value
 _CHANGES = (
     *("version", "state", "revision", "step", "awaits", "planned_at", "due_at", "since", "address", "data", "seen"),
@@ -51,8 +67,10 @@ _CHANGES = (
 _COLUMNS = ("id", "automation_id", "key", *_CHANGES)
 _PEOPLE = select(automations.c.name.label("automation"), *(enrolments.c[name] for name in _COLUMNS)).join(automations)
 _UNMET = enrolments.c.state == _EXPECTED
-_THROUGH = enrolments.c.state.not_in([_ACTIVE, _EXPECTED])
-LIVE = and_(enrolments.c.state == _ACTIVE, enrolments.c.due_at.is_not(None))
+_GOES = ~automations.c.paused
+_THROUGH = EnrolmentState.FINISHED, EnrolmentState.EXITED
+_MET = *_THROUGH, EnrolmentState.ACTIVE, EnrolmentState.FAILED
+_WAITING = and_(enrolments.c.state == _ACTIVE, enrolments.c.due_at.is_not(None))
 _CHANGE = update(enrolments).where(enrolments.c.id == bindparam("number"))
 _EVENT = "name", "event_id", "producer", "at", "received_at", "data", "fingerprint"
 _STEP = tuple(enrolment_steps.c[name] for name in ("step", "planned_at", "at", "outcome", "detail"))
@@ -109,13 +127,16 @@ def _names(tx: Transaction, touches: Sequence[Touch]) -> dict[int, str]:
 def _locked(tx: Transaction, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Enrolment]:
     """The rows of these keys, made where there are none, and kept from others."""
     wanted = sorted({(number, storable(key)) for number, key in keys})
-    for chunk in chunks(wanted):
-        new = [_expected(number, key, tx.now) for number, key in chunk]
-        tx.execute(tx.insert(enrolments).on_conflict_do_nothing(index_elements=["automation_id", "key"]), new)
-    numbers = [number for chunk in chunks(wanted, 100) for number in tx.execute(_numbered(chunk)).scalars()]
-    # All in one order, whosever they are: nobody who has one of them waits for another.
-    found = [each for chunk in chunks(sorted(numbers)) for each in _people(tx, enrolments.c.id.in_(chunk), locked=True)]
-    return {(each.automation_id, each.key): each for each in found}
+    people = dict[tuple[int, str], Enrolment]()
+    while missing := [each for each in wanted if each not in people]:  # one was forgotten just now: it is made again
+        for chunk in chunks(missing):
+            new = [_expected(number, key, tx.now) for number, key in chunk]
+            tx.execute(tx.insert(enrolments).on_conflict_do_nothing(index_elements=["automation_id", "key"]), new)
+        numbers = [number for chunk in chunks(missing, 100) for number in tx.execute(_numbered(chunk)).scalars()]
+        for chunk in chunks(sorted(numbers)):  # in one order, whosever they are: nobody who has one waits for another
+            found = _people(tx, enrolments.c.id.in_(chunk), locked=True)
+            people |= {(each.automation_id, each.key): each for each in found}
+    return people
 
 
 def _numbered(keys: Sequence[tuple[int, str]]) -> Select[*tuple[Any, ...]]:
@@ -166,16 +187,33 @@ def enrol(tx: Transaction, owner: Automation, rows: Sequence[tuple[str, Entry]])
 
 def due(tx: Transaction, limit: int, ids: Sequence[int]) -> list[Enrolment]:
     """See interfaces.Automations.due."""
-    where = and_(LIVE, enrolments.c.due_at <= tx.now, ~automations.c.paused)
-    if ids:
-        where = and_(where, enrolments.c.id.in_(list(ids)))
-    return _people(tx, where, limit=limit)
+    if not ids:
+        ids = _due(tx, limit)
+    now_due = and_(_WAITING, enrolments.c.due_at <= tx.now, ~automations.c.paused)
+    return _people(tx, and_(now_due, enrolments.c.id.in_(list(ids))), limit=limit) if ids else []
+
+
+def _due(tx: Transaction, limit: int) -> list[int]:
+    """The numbers of those who have waited the longest, over all automations that go."""
+    found = list[tuple[float, int]]()
+    for owner, at in _soonest(tx):
+        if at <= tx.now:
+            mine = and_(enrolments.c.automation_id == owner, _WAITING, enrolments.c.due_at <= tx.now)
+            order = enrolments.c.due_at, enrolments.c.id
+            found += [tuple(row) for row in tx.execute(select(*order).where(mine).order_by(*order).limit(limit))]
+    return [number for _, number in sorted(found)[:limit]]
+
+
+def _soonest(tx: Transaction) -> list[tuple[int, float]]:
+    """Each automation that goes, and when somebody in it is due."""
+    first = select(func.min(enrolments.c.due_at)).where(enrolments.c.automation_id == automations.c.id, _WAITING)
+    rows = tx.execute(select(automations.c.id, automations.c.held_until, first.scalar_subquery()).where(_GOES))
+    return [(owner, max(at, held or 0.0)) for owner, held, at in rows if at is not None]
 
 
 def next_at(tx: Transaction) -> float | None:
     """When somebody is due next."""
-    soonest = select(enrolments.c.due_at).join(automations).where(LIVE, ~automations.c.paused)
-    return tx.execute(soonest.order_by(enrolments.c.due_at).limit(1)).scalar()
+    return min((at for _, at in _soonest(tx)), default=None)
 
 
 def _people(
@@ -250,10 +288,31 @@ def one(tx: Transaction, owner: Automation, key: str) -> Enrolment | None:
 
 def listed(tx: Transaction, owner: Automation, states: Sequence[EnrolmentState], limit: int) -> list[Enrolment]:
     """See interfaces.Automations.enrolments."""
-    which = enrolments.c.state.in_([state.value for state in states]) if states else enrolments.c.state != _EXPECTED
-    mine = _PEOPLE.where(enrolments.c.automation_id == owner.id, which)
-    newest = mine.order_by(enrolments.c.changed_at.desc(), enrolments.c.id.desc()).limit(limit)
-    return [_record(row, tx.now) for row in tx.execute(newest)]
+    newest = _PEOPLE.order_by(enrolments.c.changed_at.desc(), enrolments.c.id.desc()).limit(limit)
+    found = [
+        _record(row, tx.now)
+        for state in states or _MET
+        for row in tx.execute(newest.where(enrolments.c.automation_id == owner.id, _in(state)))
+    ]
+    return sorted(found, key=lambda each: (-each.changed_at, -each.id))[:limit]
+
+
+def _in(state: EnrolmentState) -> ColumnElement[bool]:
+    """Who is there, as far as more is known of them than that."""
+    return and_(enrolments.c.state == state.value, _KNOWN)
+
+
+def inside_of(tx: Transaction, owner: Automation) -> int:
+    """How many are in one."""
+    mine = select(func.count()).where(enrolments.c.automation_id == owner.id, _in(EnrolmentState.ACTIVE))
+    return int(tx.execute(mine).scalar_one())
+
+
+def inside(tx: Transaction) -> set[tuple[int, int]]:
+    """See interfaces.Automations.inside."""
+    going = _in(EnrolmentState.ACTIVE), enrolments.c.automation_id.in_(select(automations.c.id))
+    rows = select(enrolments.c.automation_id, enrolments.c.version).where(*going).distinct()
+    return {(owner, version) for owner, version in tx.execute(rows)}
 
 
 def counts(tx: Transaction, owner: Automation) -> dict[tuple[EnrolmentState, str | None], int]:
@@ -269,7 +328,7 @@ def states(tx: Transaction) -> dict[EnrolmentState, int]:
     meant = EnrolmentState.ACTIVE, EnrolmentState.FAILED
     found = {}
     for state in meant:  # one by one: the many who are through are not looked at
-        query = select(func.count()).where(enrolments.c.state == state.value)
+        query = select(func.count()).where(_in(state), enrolments.c.automation_id.in_(select(automations.c.id)))
         found[state] = int(tx.execute(query).scalar_one())
     return found
 
@@ -300,8 +359,9 @@ def change(tx: Transaction, seen: Enrolment, made: Enrolment) -> bool:
 
 
 class Past(NamedTuple):
-    """Numbers of events, of keys that nobody came in by, and of people who are through, that are over."""
+    """Numbers of events, of keys that nobody came in by, and of people who are through, unchanged ``since`` then."""
 
+    since: float
     events: Sequence[int]
     unmet: Sequence[int]
     done: Sequence[int]
@@ -310,24 +370,30 @@ class Past(NamedTuple):
 def past(tx: Transaction, seconds: float, limit: int) -> Past:
     """What ``forget`` may remove; looked for without keeping anybody from writing."""
     since = tx.now - seconds
-    old = enrolments.c.changed_at <= since
-    full = and_(_THROUGH, old, enrolments.c.outcome != FORGOTTEN)
-    queries = (
-        select(events.c.id).where(events.c.received_at <= since),
-        select(enrolments.c.id).where(_UNMET, old),
-        select(enrolments.c.id).where(full),
-    )
-    return Past(*(tx.execute(query.limit(limit)).scalars().all() for query in queries))
+    old = events.c.received_at <= since
+    came = tx.execute(select(events.c.id).where(old).limit(limit)).scalars().all()
+    unmet, done = list[int](), list[int]()
+    for owner in tx.execute(select(automations.c.id)).scalars().all():
+        unmet += _unchanged(tx, owner, EnrolmentState.EXPECTED, since, limit)
+        for state in _THROUGH:
+            done += _unchanged(tx, owner, state, since, limit)
+    return Past(since, came, unmet[:limit], done[:limit])
+
+
+def _unchanged(tx: Transaction, owner: int, state: EnrolmentState, since: float, limit: int) -> Sequence[int]:
+    mine = and_(enrolments.c.automation_id == owner, _in(state), enrolments.c.changed_at <= since)
+    return tx.execute(select(enrolments.c.id).where(mine).limit(limit)).scalars().all()
 
 
 def forget(tx: Transaction, found: Past) -> int:
-    """See interfaces.Automations.forget; who came in meanwhile stays."""
+    """See interfaces.Automations.forget; of whom something came meanwhile stays."""
+    old = enrolments.c.changed_at <= found.since
     gone = tx.execute(delete(events).where(events.c.id.in_(found.events))).rowcount if found.events else 0
     if found.unmet:
-        gone += tx.execute(delete(enrolments).where(enrolments.c.id.in_(found.unmet), _UNMET)).rowcount
+        gone += tx.execute(delete(enrolments).where(enrolments.c.id.in_(found.unmet), _UNMET, old)).rowcount
     if found.done:
         wiped = {"address": "", "data": {}, "seen": {}, "outcome": FORGOTTEN}
-        mine = and_(enrolments.c.id.in_(found.done), _THROUGH)
+        mine = and_(enrolments.c.id.in_(found.done), old, enrolments.c.state.in_([state.value for state in _THROUGH]))
         steps_of = select(enrolments.c.id).where(mine)
         tx.execute(delete(enrolment_steps).where(enrolment_steps.c.enrolment_id.in_(steps_of)))
         gone += tx.execute(update(enrolments).where(mine).values(wiped)).rowcount

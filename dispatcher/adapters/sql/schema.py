@@ -38,6 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import UserDefinedType
 
+from dispatcher.enrolment import FORGOTTEN
 from dispatcher.ledger import storable
 from dispatcher.written import Written
 
@@ -81,7 +82,7 @@ class Words(UserDefinedType[str]):
 
 
 Id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
-SCHEMA = "1.4"  # major.minor: code works on any newer minor of its major
+SCHEMA = "1.5"  # major.minor: code works on any newer minor of its major
 WAITING = "state IN ('queued', 'deferred')"
 PINNED = f"{WAITING} AND relay IS NOT NULL"
 # In the words of the partial indexes: with bound parameters, a planner could not see that an index has these rows.
@@ -474,6 +475,7 @@ automations = Table(
     Column("scan_version", Id),
     Column("scan_after", Integer),
     Column("scan_at", Double),  # NULL: it is not by dates
+    Column("held_until", Double),  # by its own rate
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("actor", Words, nullable=False),
@@ -537,11 +539,20 @@ enrolments = Table(  # one for each key, for good: what it held goes in its time
     UniqueConstraint("automation_id", "key"),
     sqlite_autoincrement=True,  # as above: the key of a mail has it
 )
-Index(
-    "ix_enrolments_due",
+Index(  # by automation: who is in one that is paused is not walked through
+    "ix_enrolments_next",
+    enrolments.c.automation_id,
     enrolments.c.due_at,
     sqlite_where=text("state = 'active' AND due_at IS NOT NULL"),
     postgresql_where=text("state = 'active' AND due_at IS NOT NULL"),
+)
+Index(  # but for those of whom nothing but the key is known any more, who grow more and more
+    "ix_enrolments_known",
+    enrolments.c.automation_id,
+    enrolments.c.state,
+    enrolments.c.changed_at,
+    sqlite_where=text(f"outcome <> '{FORGOTTEN}'"),
+    postgresql_where=text(f"outcome <> '{FORGOTTEN}'"),
 )
 
 enrolment_steps = Table(
@@ -561,7 +572,7 @@ reports = Table(  # each is one submission
     metadata,
     Column("id", Id, primary_key=True),
     Column("name", String(100), nullable=False, unique=True),
-    Column("state", String(16), nullable=False),  # taking, sending, finished
+    Column("state", String(16), nullable=False),  # taking, sending, finished, cancelled
     Column("spec", Json, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("files", Json, nullable=False),  # that go to all

@@ -106,8 +106,6 @@ def _enrolments() -> None:
         ),
         sqlite_autoincrement=True,
     )
-    live = sa.text("state = 'active' AND due_at IS NOT NULL")
-    op.create_index("ix_enrolments_due", "enrolments", ["due_at"], sqlite_where=live, postgresql_where=live)
     op.create_table(
         "enrolment_steps",
         sa.Column("enrolment_id", _ID, nullable=False),
