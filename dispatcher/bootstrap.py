@@ -145,7 +145,7 @@ def blobs(settings: Settings, kept: SqlLedger) -> Blobs:
 def report_files(settings: Settings, stored: Blobs, paths: AttachmentPaths) -> ReportFolder:
     """Where the files of reports are read: no producer can name one, so that a worker reads what the settings allow."""
     folders = None if paths is AttachmentPaths.ANYWHERE else settings.attachments_dirs
-    return ReportFolder(stored, folders, settings.max_message_bytes)
+    return ReportFolder(stored, folders)
 
 
 def manifests(settings: Settings, files: ReportFolder) -> Manifests:

@@ -146,7 +146,7 @@ class Dispatcher:
             submit=lambda document, producer, key: self.submit(document, producer=producer, key=key),
             begun=queue.expand, clock=self.clock, sink=sink, seconds=self.policy.batch_seconds,
         )  # fmt: skip
-        self.distribution = Distribution(ledger, self.policy.secret_keys)
+        self.distribution = Distribution(ledger, self.policy.secret_keys, self.policy.max_bytes)
         pacing = Pacing(limiter, throttle)
         self.automations = Automations(
             ledger, self.clock, sink, accept=self._accept_kept, check=self._check_mails, ring=self._bells.ring,
@@ -159,7 +159,7 @@ class Dispatcher:
             fire=self.schedules.fire,
             people=self.automations.run,
             version=self._version,
-            reports=ReportEnding(ledger.reports, self.distribution, self.submit, self.clock, sink).run,
+            reports=ReportEnding(ledger, self.distribution, self.submit, sink).run,
             report=CampaignReport(ledger).document,
             submit=self.submit,
         )

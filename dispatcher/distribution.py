@@ -5,7 +5,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
 from dispatcher import signing
@@ -19,7 +19,9 @@ TEMPLATE = "report_sent"
 COLUMNS = "mail", "address", "file", "sha256", "state", "relay", "code", "enhanced", "reply", "at"
 LEFT_OUT = "left out"
 _PAGE = 1000
-_ATTACHED = 20_000  # lines that go along with the mail; a longer one is written by the command
+_ATTACHED = 50_000  # lines that go along with the mail; a longer one is written by the command
+_LINES = 78 / 76  # base64 goes in lines
+_TEXTS = 64 * 1024  # bytes that the mail has beside them
 _NO_FILE = (ReportFile("", "", 0),)
 
 
@@ -35,8 +37,8 @@ class Verified(NamedTuple):
 class Distribution:
     """Reads what became of a report's mails. Of the ``keys`` the first signs, and all verify."""
 
-    def __init__(self, ledger: Ledger, keys: Sequence[str]) -> None:
-        self._store, self._keys = ledger.reports, keys
+    def __init__(self, ledger: Ledger, keys: Sequence[str], max_bytes: int) -> None:
+        self._store, self._keys, self._max = ledger.reports, keys, max_bytes
 
     def lines(self, report: Report) -> Iterator[dict[str, Any]]:
         """In the order of the manifest, by the names in COLUMNS; then those who were left out."""
@@ -78,11 +80,11 @@ class Distribution:
         differ = [_difference(old, new) for old, new in zip_longest(told, self.lines(report)) if old != new]
         return Verified(report.name, len(told), tuple(differ))
 
-    def document(self, report: Report, now: float) -> Mapping[str, Any] | None:
+    def document(self, report: Report) -> Mapping[str, Any] | None:
         """The submission that tells its owner; None: nobody is to be told."""
         if report.owner is None:
             return None
-        sums = self._store.sums(report)
+        sums, attached = self._store.sums(report), self._attachments(report)
         data = {
             "report": report.name,
             "mails": report.total,
@@ -90,19 +92,27 @@ class Distribution:
             "states": [{"state": state.value, "count": sums[state]} for state in State if sums.get(state)],
             "started_at": _iso(report.created_at),
             "finished_at": _iso(report.finished_at),
-            "attached": report.total <= _ATTACHED,
+            "attached": bool(attached),
         }
         document: dict[str, Any] = {
             "template": TEMPLATE, "to": [report.owner], "data": data, "tags": ["report-sent"],
             "metadata": {"report": report.name}, "idempotency_key": f"report/{report.id}/sent/{report.finished_at}",
         }  # fmt: skip
         document |= {name: report.spec[name] for name in ("from", "locale") if name in report.spec}
-        if report.total <= _ATTACHED:
-            document["attachments"] = [
-                _attached("distribution.csv", "text/csv", self._csv(report).encode("utf-8-sig")),
-                _attached("distribution.json", "application/json", self.signed(report, now).encode()),
-            ]
+        if attached:
+            document["attachments"] = attached
         return document
+
+    def _attachments(self, report: Report) -> list[dict[str, str]]:
+        """Both files, or none where they are more than a mail may have."""
+        if next(islice(self.lines(report), _ATTACHED, None), None) is not None:
+            return []
+        made = [
+            _attached("distribution.csv", "text/csv", self._csv(report).encode("utf-8-sig")),
+            _attached("distribution.json", "application/json", self.signed(report, report.finished_at or 0.0).encode()),
+        ]
+        size = sum(len(each["content"]) * _LINES for each in made)
+        return made if size + _TEXTS <= self._max else []
 
     def _csv(self, report: Report) -> str:
         file = io.StringIO(newline="")

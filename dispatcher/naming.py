@@ -29,12 +29,27 @@ def file_name(pattern: str, values: Mapping[str, Any]) -> str:
     """Of a file. A value is a part of a name, never a way to another folder. Raises ValueError."""
 
     def part(text: str) -> str:
-        if "/" in text or "\\" in text or "\0" in text or text in (".", ".."):
-            msg = f"{pattern}: {text[:60]!r} cannot be in a file's name"
+        if fault := part_fault(text):
+            msg = f"{pattern}: {fault}"
             raise ValueError(msg)
         return text
 
     return filled(pattern, values, part)
+
+
+def bare_name(pattern: str, values: Mapping[str, Any]) -> str:
+    """Of a file that lies in no other folder, whatever the pattern is. Raises ValueError."""
+    made = file_name(pattern, values)
+    if fault := part_fault(made):
+        raise ValueError(fault)
+    return made
+
+
+def part_fault(text: str) -> str:
+    """Why this cannot be a file's name, or in one; empty when it can."""
+    if text in ("", ".", "..") or any(each in text for each in "/\\\0"):
+        return f"{text[:60]!r} cannot be in a file's name"
+    return ""
 
 
 def link(pattern: str, values: Mapping[str, Any]) -> str:

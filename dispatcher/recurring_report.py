@@ -52,7 +52,7 @@ class RecurringReports:
         if not checked.ok:
             said = "; ".join(f"{each.what}: {', '.join(each.where[:3])}" for each in checked.findings if not each.ok)
             raise SubmissionError(name, f"its check has failed: {said or 'nobody gets anything'}")
-        return self._reports.send(name, spec, checked, actor)
+        return self._reports.send(name, spec, checked, actor, progress=progress)
 
     def _spec(self, document: Mapping[str, Any]) -> ReportSpec:
         spec = ReportSpec.parse({name: value for name, value in document.items() if name not in _MANIFEST})

@@ -6,6 +6,7 @@ import mimetypes
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from dispatcher import naming
@@ -22,6 +23,7 @@ from dispatcher.written import encode
 Stored = Callable[[Mapping[str, Any], str], dict[str, Any]]
 Accept = Callable[[Mapping[str, Any], Stored], Accepted]
 _ROOM = 64 * 1024  # bytes of a mail that its texts and headers may have beside the files
+_SHRINKS = 20  # times that an archive may be smaller than its files; it is not tried for more
 _KINDS = (
     *("recipient", "data", "missing", "no file", "doubled", "unreadable", "too large", "wrong type", "left over"),
     "name",
@@ -126,12 +128,18 @@ class Check:
                 found.append(self.source.look(None, name))
             except FileFault as error:
                 raise SubmissionError("attach", str(error)) from None
-        self._used |= {each.path for each in found}
+        for each in found:
+            self._used.add(each.path)
+            self._first |= {each.path: "everybody", each.file.sha256: "everybody"}
+        if _encoded(found) > self.max_bytes - _ROOM:
+            raise SubmissionError("attach", f"{_encoded(found):,} bytes of files in a mail of {self.max_bytes:,}")
         return tuple(found)
 
     def _mails(self, person: Person, shared: Sequence[Found], *, named: bool) -> list[Ready] | None:
-        """The mails of one row; None: they have no file."""
+        """The mails of one row; None: they have no file. Raises SubmissionError for files without a folder."""
         who = f"row {person.n} ({person.to})"
+        if person.files and self.spec.folder is None:
+            raise SubmissionError("folder", f"{who} names {person.files[0]!r}: say in which folder such files are")
         wanted = bool(self.spec.files) or named
         try:
             names = [*(naming.file_name(pattern, person.values) for pattern in self.spec.files), *person.files]
@@ -142,44 +150,61 @@ class Check:
             self._note("no file", who, "")
             return None
         files: list[Found] = []
+        faults: list[FileFault] = []
         for name in names:
             try:
                 files.append(self.source.look(self.spec.folder, name))
             except FileFault as error:
-                self._note(error.what, who, str(error))
-                return None if error.what == "missing" else []
+                faults.append(error)
         for file in files:
-            self._check_doubled(file, who)
+            self._used.add(file.path)
+            self._check_doubled(who, file.file.name, file.path, file.file.sha256)
+        for fault in faults:
+            self._note(fault.what, who, str(fault))
+        if faults:
+            return None if {fault.what for fault in faults} == {"missing"} else []
         return self._fitting(person, who, files, shared)
 
-    def _check_doubled(self, found: Found, who: str) -> None:
-        self._used.add(found.path)
-        for key in (found.path, found.file.sha256):
+    def _check_doubled(self, who: str, what: str, *keys: str) -> None:
+        for key in keys:
             if (first := self._first.setdefault(key, who)) != who:
-                self._note("doubled", who, f"{found.file.name} is that of {first} too")
+                self._note("doubled", who, f"{what} is that of {first} too")
                 return
 
     def _fitting(self, person: Person, who: str, files: list[Found], shared: Sequence[Found]) -> list[Ready]:
-        """With what the rule of the report makes of files that are too large for a mail."""
+        """With what becomes of files that are too large for a mail."""
         room = self.max_bytes - _ROOM - _encoded(shared)
-        report: dict[str, Any] = {}
-        parts = [files]
-        if _encoded(files) > room:
-            if self.spec.too_large == TooLarge.LINK and self.spec.link is not None:
-                report, parts = {"url": naming.link(self.spec.link, person.values)}, [[]]
-            elif self.spec.too_large == TooLarge.SPLIT and self.spec.template is not None:
-                parts = _parted(files, room)
+        try:
+            parts, report = self._parts(person, files, room)
             if any(_encoded(part) > room for part in parts):
                 self._note("too large", who, f"{_encoded(files):,} bytes of files in a mail of {self.max_bytes:,}")
                 return []
-        try:
-            return [
+            made = [
                 self._ready(person, part, shared, report | ({"part": f"{n}/{len(parts)}"} if len(parts) > 1 else {}))
                 for n, part in enumerate(parts, 1)
             ]
         except SubmissionError as error:
             self._note("data", who, f"{error.field.removeprefix('recipients[0].')}: {error.reason}")
             return []
+        except ValueError as error:
+            self._note("name", who, str(error))
+            return []
+        if not files:
+            self._check_doubled(who, "the mail", f"{made[0].rcpt} {encode(made[0].own)}")
+        return made
+
+    def _parts(self, person: Person, files: list[Found], room: int) -> tuple[list[list[Found]], dict[str, Any]]:
+        """The files of each of their mails, and what the template is told of it: in a ZIP archive where they fit as
+        one, else by the rule of the report. Raises ValueError."""
+        if _encoded(files) <= room:
+            return [files], {}
+        if sum(each.file.size for each in files) <= room * _SHRINKS:
+            packed = self.source.pack(files, f"{PurePath(files[0].file.name).stem}.zip")
+            if _encoded([packed]) <= room:
+                return [[packed]], {}
+        if self.spec.link is not None:
+            return [[]], {"url": naming.link(self.spec.link, person.values)}
+        return (_parted(files, room) if self.spec.too_large == TooLarge.SPLIT else [files]), {}
 
     def _ready(self, person: Person, files: list[Found], shared: Sequence[Found], report: dict[str, Any]) -> Ready:
         spec = self.spec
@@ -190,13 +215,17 @@ class Check:
             if spec.under is not None:
                 data = {spec.under: {**spec.data.get(spec.under, {}), **data}}
             if report:
-                data["report"] = {**spec.data.get("report", {}), **data.get("report", {}), **report}
+                theirs = data.get("report", {})
+                if not isinstance(theirs, Mapping):
+                    raise SubmissionError("data.report", "is no object; its url or part has no place there")
+                data["report"] = {**spec.data.get("report", {}), **theirs, **report}
             recipient["data"] = data
         document = {**self._document(), "attachments": given(shared), "recipients": [recipient]}
         (message,) = self.accept(document, stored([*files, *shared])).messages
         own = dict(message.own)
         if spec.renderer is not None and spec.filename is not None:
-            filename = naming.file_name(spec.filename, person.values)
+            filename = naming.bare_name(spec.filename, person.values)
+            check_attachment("application/octet-stream", filename, None, "render")
             own["render"] = {"name": spec.renderer, "filename": filename, "values": person.values}
         return Ready(message.deliveries[0].rcpt, own, tuple(files))
 

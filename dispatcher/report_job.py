@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from dispatcher import naming
 from dispatcher.delivery import State
 from dispatcher.errors import SubmissionError
 
@@ -23,11 +24,13 @@ _SHARED = (
 
 
 class ReportState(enum.StrEnum):
-    """``taking``: its rows are being added, and none of its mails goes yet; ``finished``: none of them is live."""
+    """``taking``: its rows are being added, and none of its mails goes yet; ``finished``: none of them is live;
+    ``cancelled``: by hand, what was not sent by then does not go."""
 
     TAKING = "taking"
     SENDING = "sending"
     FINISHED = "finished"
+    CANCELLED = "cancelled"
 
 
 class TooLarge(enum.StrEnum):
@@ -97,18 +100,31 @@ class ReportSpec:
 
     def check(self) -> None:
         """Refuse what can be seen to be wrong without the manifest. Raises SubmissionError."""
-        if self.too_large not in tuple(TooLarge):
-            raise SubmissionError("too_large", f"{self.too_large!r} is none of {', '.join(TooLarge)}")
-        if (self.too_large == TooLarge.LINK) != (self.link is not None):
-            raise SubmissionError("link", "goes with too_large = link, which needs one")
-        if self.link is not None and not self.link.startswith(("https://", "http://")):
-            raise SubmissionError("link", f"{self.link[:60]!r} is no address such as https://example.com/{{customer}}")
-        if self.link is not None and self.template is None:
-            raise SubmissionError("link", "goes with a template, which shows it as report.url")
+        _check_too_large(self)
         if (self.renderer is None) != (self.filename is None):
             raise SubmissionError("filename", "goes with a renderer, which needs one")
+        if self.filename is not None and (fault := naming.part_fault(self.filename)):
+            raise SubmissionError("filename", fault)
         if self.under is not None and not self.under.isidentifier():
             raise SubmissionError("under", f"{self.under!r} cannot be the name of a variable")
+        for name in filter(None, (self.under, "report" if self.too_large != TooLarge.REFUSE else None)):
+            if not isinstance(self.data.get(name, {}), Mapping):
+                raise SubmissionError(f"data.{name}", "must be an object: values are put into it")
+
+
+def _check_too_large(spec: ReportSpec) -> None:
+    if spec.too_large not in tuple(TooLarge):
+        raise SubmissionError("too_large", f"{spec.too_large!r} is none of {', '.join(TooLarge)}")
+    if (spec.too_large == TooLarge.LINK) != (spec.link is not None):
+        raise SubmissionError("link", "goes with too_large = link, which needs one")
+    if spec.link is not None and not spec.link.startswith(("https://", "http://")):
+        raise SubmissionError("link", f"{spec.link[:60]!r} is no address such as https://example.com/{{customer}}")
+    if spec.link is not None and spec.template is None:
+        raise SubmissionError("link", "goes with a template, which shows it as report.url")
+    if spec.too_large == TooLarge.SPLIT and spec.template is None:
+        raise SubmissionError("too_large", "split goes with a template, which shows report.part")
+    if spec.too_large == TooLarge.SPLIT and spec.renderer is not None:
+        raise SubmissionError("too_large", "split is for files that are there; a renderer makes one file")
 
 
 def _check_kind(name: str, value: Any) -> None:
@@ -193,6 +209,11 @@ class Report:
         return found if isinstance(found, str) else None
 
 
+def ended(report: Report) -> str:
+    """Why this one cannot be cancelled any more; empty when it can."""
+    return f"is {report.state.value}" if report.state in (ReportState.FINISHED, ReportState.CANCELLED) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a report is begun with, see ``Report``."""
@@ -214,7 +235,8 @@ def files_of(content: Mapping[str, Any]) -> tuple[ReportFile, ...]:
 
 
 def with_made(own: Mapping[str, Any], made: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """A message's own content with the file that was rendered for it, if it was."""
+    """A message's own content with the file that was rendered for it, if it was, instead of the wish to have one."""
     if made is None:
         return own
-    return {**own, "attachments": [*own.get("attachments", ()), made]}
+    kept = {name: value for name, value in own.items() if name != "render"}
+    return {**kept, "attachments": [*own.get("attachments", ()), made]}

@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from dispatcher.address import mailbox
 from dispatcher.campaign import Expanded
-from dispatcher.delivery import Actor, State
+from dispatcher.delivery import LIVE, WAITING, Actor, Selector, State
 from dispatcher.errors import SubmissionError
 from dispatcher.interfaces import Clock, FileSource, Found, Ledger, Rows
 from dispatcher.mail import Accepted
 from dispatcher.manifest import Manifest
 from dispatcher.names import check_name
 from dispatcher.report_check import Accept, Check, Checked, Ready, given, stored
-from dispatcher.report_job import Asked, Report, ReportRow, ReportSpec
+from dispatcher.report_job import Asked, Report, ReportRow, ReportSpec, ReportState
 from dispatcher.suppression import normal
 from dispatcher.written import encode
 
@@ -41,12 +41,12 @@ class Reports:
         clock: Clock,
         max_bytes: int,
     ) -> None:
-        self._store, self._accepting, self._files = ledger.reports, accepting, files
+        self._ledger, self._store, self._accepting, self._files = ledger, ledger.reports, accepting, files
         self._renderers, self._begun, self._clock, self._max = renderers, begun, clock, max_bytes
 
     def check_spec(self, spec: ReportSpec) -> None:
         """What can be seen to be wrong without a manifest and without files. Raises SubmissionError."""
-        spec.check()
+        _check(spec)
         self._accepting()({**spec.shared(), "lane": "bulk"}, stored(()))
 
     def check(
@@ -54,7 +54,7 @@ class Reports:
     ) -> Checked:
         """Look at everybody's files and data. Raises SubmissionError naming the field, AudienceError for a manifest
         that cannot be read. ``ignored``: files of the folder that nobody need get."""
-        spec.check()
+        _check(spec)
         return Check(spec, self._files, self._accepting(), self._renderers, self._max).run(
             Manifest(rows), progress, ignored
         )
@@ -80,8 +80,10 @@ class Reports:
     ) -> Report:
         """A report ``again`` of those of this one that ended in these states, with the same files; ``to``: only these
         addresses, and where each of them is now. Raises SubmissionError where there is nobody, or somebody else is
-        named."""
+        named, or for a state that is no end: it may still go."""
         check_name(again)
+        if live := sorted(LIVE.intersection(states)):
+            raise SubmissionError("only", f"{live[0]} is not over: it may still go, and would go twice")
         old = self._store.get(name)
         spec = ReportSpec.parse({**old.spec, "allow_missing": False})
         moved = None if to is None else {normal(address): new for address, new in to.items()}
@@ -102,12 +104,22 @@ class Reports:
         digest = Checked(accepted, shared, mails, (), len(mails), ()).digest(spec)
         return self._take(Asked(again, old.spec, digest, old.files, (), len(mails)), accepted, mails, actor, _silent)
 
+    def cancel(self, name: str, actor: Actor) -> Report:
+        """End it: what was not sent yet does not go, and no more is taken in. What a worker has in hand at this moment
+        is finished. Raises SubmissionError for one that is over."""
+        found = self._store.cancel(name, actor)
+        self._ledger.change(Selector(ids=(found.submission,), states=tuple(WAITING)), State.CANCELLED, actor)
+        self._begun()
+        return self._store.get(name)
+
     def _take(
         self, asked: Asked, accepted: Accepted, mails: Sequence[Ready], actor: Actor, progress: Progress
     ) -> Report:
         report = self._store.begin(asked, accepted, actor)
         progress(report.cursor)
         while report.cursor < report.total:
+            if report.state is ReportState.CANCELLED:
+                raise SubmissionError(asked.name, "was cancelled; send it under another name")
             some = mails[report.cursor : report.cursor + CHUNK]
             for found in (found for mail in some for found in mail.files):
                 self._files.store(found)
@@ -143,14 +155,19 @@ class Reports:
         ]
 
 
+def _check(spec: ReportSpec) -> None:
+    spec.check()
+    if spec.owner is not None:
+        mailbox(spec.owner, "owner")
+
+
 def _blobs(mails: Sequence[Ready]) -> list[str]:
     return sorted({each["blob"] for mail in mails for each in mail.own.get("attachments", ())})
 
 
 def _moved(row: ReportRow, to: str | None) -> Ready:
     """The same mail to somebody, perhaps at another address. A file that was rendered for them is not made again."""
-    own = {name: value for name, value in row.own.items() if name != "render" or not row.files}
     if to is None:
-        return Ready(row.address, own, ())
+        return Ready(row.address, row.own, ())
     spec, shown = mailbox(to, "to_list")
-    return Ready(spec, {**own, "to": [shown]}, ())
+    return Ready(spec, {**row.own, "to": [shown]}, ())

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dispatcher.adapters.renderers import run
+from dispatcher.adapters.renderers import of_this_machine, run
 from dispatcher.adapters.report_files import ReportFolder
 from dispatcher.adapters.rows.file import of_file
 from dispatcher.errors import RenderError
@@ -42,7 +42,7 @@ class Manifests:
             raise RenderError(where, why) from None
         with tempfile.TemporaryDirectory(prefix="manifest-") as folder:
             path = Path(folder) / "manifest"
-            with path.open("wb") as output:
+            with of_this_machine(where), path.open("wb") as output:
                 run(
                     where, command, values, folder,
                     seconds=self._seconds, max_bytes=self._max, output=output,

@@ -2,6 +2,7 @@
 have, and nothing of our settings."""
 
 import contextlib
+import errno
 import json
 import mimetypes
 import os
@@ -10,18 +11,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dispatcher.errors import RenderError
+from dispatcher.errors import LedgerUnavailable, RenderError
 from dispatcher.filetype import HEAD_BYTES, misnamed
 from dispatcher.mail import Blob
-from dispatcher.naming import argument
+from dispatcher.naming import argument, part_fault
 
 Program = Sequence[str] | str  # the arguments of a command, or "module:function"
 _SAID = 2000  # bytes of what it complains of
 _SHOWN = 200
+_NO_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.E2BIG})
 _OURS = "DISPATCHER_"
 
 
@@ -40,7 +42,9 @@ class CommandRenderers:
 
     def render(self, name: str, filename: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         where = f"renderer {name}"
-        with tempfile.TemporaryDirectory(prefix="render-") as folder:
+        if fault := part_fault(filename):
+            raise RenderError(where, fault)
+        with of_this_machine(where), tempfile.TemporaryDirectory(prefix="render-") as folder:
             out = Path(folder) / filename
             run(where, self._command(name, values, out), values, folder, seconds=self._seconds, max_bytes=self._max)
             blob = self._stored(where, out)
@@ -67,8 +71,17 @@ class CommandRenderers:
                     raise RenderError(where, f"has made {out.name}, which {fault}")
                 file.seek(0)
                 return self._put(file)
-        except OSError as error:
+        except PermissionError as error:
             raise RenderError(where, f"{out.name} cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def of_this_machine(where: str) -> Iterator[None]:
+    """A full disk, no more processes, too many files: that is no fault of the mail, which waits."""
+    try:
+        yield
+    except OSError as error:
+        raise LedgerUnavailable(f"{where}: {error.strerror or error}") from error
 
 
 def run(
@@ -82,7 +95,7 @@ def run(
     output: BinaryIO | None = None,
 ) -> None:
     """Run a command with these values on stdin, to its end or for so long; nothing that it has begun outlives it. What
-    it says on stdout goes to ``output``. Raises RenderError."""
+    it says on stdout goes to ``output``. Raises RenderError, and OSError where this machine has no room for it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
         told.write(json.dumps(dict(values), ensure_ascii=False).encode())
@@ -93,6 +106,8 @@ def run(
                 start_new_session=True,
             )  # fmt: skip
         except OSError as error:
+            if error.errno not in _NO_PROGRAM:
+                raise
             raise RenderError(where, f"{command[0]} cannot be run: {error.strerror}") from None
         code = _ended(process, seconds, max_bytes)
         if code is None:

@@ -1,10 +1,14 @@
 """The files of reports on this machine's disk: looked at, hashed, and stored as attachments, a piece at a time."""
 
 import hashlib
-from collections.abc import Collection, Sequence
-from pathlib import Path
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import BinaryIO
 
-from dispatcher.errors import FileFault
+from dispatcher import packing
+from dispatcher.errors import FileFault, LedgerUnavailable
 from dispatcher.filetype import HEAD_BYTES, misnamed
 from dispatcher.interfaces import Blobs, Found
 from dispatcher.report_job import ReportFile
@@ -16,43 +20,38 @@ class ReportFolder:
     """``interfaces.FileSource``. ``folders`` are where files may lie: None for anywhere (the command line,
     which reads its own user's files), empty for nowhere."""
 
-    def __init__(self, blobs: Blobs, folders: Sequence[Path] | None, max_bytes: int) -> None:
-        self._blobs, self._max = blobs, max_bytes
+    def __init__(self, blobs: Blobs, folders: Sequence[Path] | None) -> None:
+        self._blobs = blobs
         self._folders = None if folders is None else [folder.resolve() for folder in folders]
 
     def look(self, folder: str | None, name: str) -> Found:
-        path = self.confined(folder, name)
-        try:
-            size = path.stat().st_size
-            if size > self._max:
-                raise FileFault("too large", name, f"has {size:,} bytes; {self._max:,} are the most")
-            digest, head, size = hashlib.sha256(), b"", 0
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    head = head or chunk[:HEAD_BYTES]
-                    digest.update(chunk)
-                    size += len(chunk)
-        except OSError as error:
-            raise FileFault("unreadable", name, f"cannot be read: {error.strerror}") from None
-        if fault := misnamed(path.name, head):
+        path, given = self.confined(folder, name), PurePath(name).name
+        if not path.is_file():
+            raise FileFault("unreadable", name, "is no file")
+        with _read(name, path) as file:
+            head = file.read(HEAD_BYTES)
+            file.seek(0)
+            looked = _hashed(given, file)
+        if fault := misnamed(given, head):
             raise FileFault("wrong type", name, fault)
-        return Found(str(path), ReportFile(path.name, digest.hexdigest(), size))
+        return Found(str(path), looked)
 
     def left_over(self, folder: str, used: Collection[str]) -> list[str]:
         top = self.confined(None, folder)
         if not top.is_dir():
             raise FileFault("missing", folder, "is no folder")
         there = (path for path in sorted(top.rglob("*")) if path.is_file() and not path.name.startswith("."))
-        return [str(path.relative_to(top)) for path in there if str(path) not in used]
+        return [str(path.relative_to(top)) for path in there if str(path.resolve()) not in used]
+
+    def pack(self, files: Sequence[Found], name: str) -> Found:
+        with _archive(files) as archive:
+            return Found("", _hashed(name, archive), tuple(files))
 
     def store(self, found: Found) -> None:
-        try:
-            with Path(found.path).open("rb") as file:
-                blob = self._blobs.put(file)
-        except OSError as error:
-            raise FileFault("unreadable", found.path, f"cannot be read: {error.strerror}") from None
+        with _archive(found.packed) if found.packed else _read(found.path, Path(found.path)) as file:
+            blob = self._blobs.put(file)
         if blob.id != found.file.sha256:
-            raise FileFault("changed", found.path, "was changed after it was checked")
+            raise FileFault("changed", found.path or found.file.name, "was changed after it was checked")
 
     def confined(self, folder: str | None, name: str) -> Path:
         """The file or folder of this name, with all links followed: within its folder, and one that is allowed. Raises
@@ -71,3 +70,39 @@ class ReportFolder:
             except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or links in a circle
                 continue
         raise FileFault("missing", name, "is not there" if folder is None else f"is not in {folder}")
+
+
+def _hashed(name: str, file: BinaryIO) -> ReportFile:
+    """A file from where it stands to its end."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
+    return ReportFile(name, digest.hexdigest(), size)
+
+
+@contextmanager
+def _read(name: str, path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise FileFault("unreadable", name, f"cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def _archive(files: Sequence[Found]) -> Iterator[BinaryIO]:
+    """One of them, made in a file that has no name."""
+    try:
+        with tempfile.TemporaryFile() as made:
+            packing.pack(_opened(files), made)
+            made.seek(0)
+            yield made
+    except OSError as error:
+        raise LedgerUnavailable(f"an archive of {files[0].path}: {error.strerror}") from error
+
+
+def _opened(files: Sequence[Found]) -> Iterator[tuple[str, BinaryIO]]:
+    for each in files:
+        with _read(each.path, Path(each.path)) as file:
+            yield each.file.name, file

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dispatcher.cli.opening import actor, json_argument, opened, pairs, settings_of_user, warn_if_unserved
-from dispatcher.cli.output import Json, Yes, confirmed, count, document, line, note, progress, table, when
+from dispatcher.cli.output import Json, Reason, Yes, confirmed, count, document, line, note, progress, table, when
 from dispatcher.cli.report_proof import app as proof
 from dispatcher.cli.report_view import facts, follow, show_check, show_one
+from dispatcher.delivery import WAITING
 
 if TYPE_CHECKING:
     from dispatcher.report_job import ReportSpec
@@ -133,6 +134,20 @@ def show(
         document({**facts(found), "sums": sums})
     else:
         show_one(found, sums)
+
+
+@app.command("cancel", epilog="Example: dispatcher reports cancel statements-2026-11 --reason 'wrong month' --yes")
+def cancel(name: Name, reason: Reason = "", yes: Yes = False, as_json: Json = False) -> None:
+    """End it. What was not sent yet does not go, and no more is taken in; this cannot be taken back."""
+    with opened() as dispatcher:
+        found, sums = dispatcher.reports.get(name), dispatcher.reports.sums(name)
+        waiting = found.total - found.cursor + sum(sums.get(state, 0) for state in WAITING)
+        confirmed(f"{count(waiting, 'mail')} of {name} will not be sent", yes=yes)
+        found = dispatcher.reports.cancel(name, actor(reason))
+    if as_json:
+        document(facts(found))
+    else:
+        line(f"report {name} is cancelled")
 
 
 @app.command(

@@ -1,6 +1,6 @@
 """The seams by which files of reports come in: from a disk, from programs that make them, and by whose manifest."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -9,17 +9,23 @@ from dispatcher.report_job import ReportFile
 
 
 class Found(NamedTuple):
-    """A file on disk as it was looked at: where, under which name it goes, and what is in it."""
+    """A file on disk as it was looked at: where, under which name it goes, and what is in it; or an archive of such
+    files, which lies nowhere."""
 
     path: str
     file: ReportFile
+    packed: tuple["Found", ...] = ()
 
 
 class FileSource(Protocol):
     """Where the files of reports are read. Memory is that of one piece, however large a file is."""
 
     def look(self, folder: str | None, name: str) -> Found:
-        """Read it once. Raises FileFault for one that is missing, unreadable, too large, or not what its name says."""
+        """Read it once. Raises FileFault for one that is missing, unreadable, or not what its name says."""
+        ...
+
+    def pack(self, files: Sequence[Found], name: str) -> Found:
+        """One archive of them, the same bytes whenever it is made. Raises FileFault."""
         ...
 
     def left_over(self, folder: str, used: Collection[str]) -> list[str]:

@@ -25,6 +25,10 @@ class Reports(Protocol):
         """
         ...
 
+    def cancel(self, name: str, actor: Actor) -> Report:
+        """Cancelled, with its mails held and no more added. Raises SubmissionError for one that is over. An act."""
+        ...
+
     def get(self, name: str) -> Report: ...
 
     def listed(self) -> list[Report]:
@@ -56,7 +60,7 @@ class Reports(Protocol):
         ...
 
     def finish(self, report: Report) -> bool:
-        """Finished, when no mail of it is live; whether it is now."""
+        """Finished, or cancelled for good, when no mail of it is live; whether it is now."""
         ...
 
     def reported(self, report: Report) -> None:

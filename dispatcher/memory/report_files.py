@@ -3,10 +3,11 @@
 import hashlib
 import io
 import mimetypes
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from dispatcher import packing
 from dispatcher.errors import FileFault, RenderError
 from dispatcher.filetype import misnamed
 from dispatcher.interfaces import Blobs, Found, Rows
@@ -16,16 +17,13 @@ from dispatcher.report_job import ReportFile
 class MemoryFiles:
     """``interfaces.FileSource`` of files by their paths, which a test may change."""
 
-    def __init__(self, blobs: Blobs, files: Mapping[str, bytes] | None = None, max_bytes: int = 1 << 20) -> None:
-        self.files = dict(files or {})
-        self._blobs, self._max = blobs, max_bytes
+    def __init__(self, blobs: Blobs, files: Mapping[str, bytes] | None = None) -> None:
+        self.files, self._blobs = dict(files or {}), blobs
 
     def look(self, folder: str | None, name: str) -> Found:
         path = name if folder is None else f"{folder}/{name}"
         if (content := self.files.get(path)) is None:
             raise FileFault("missing", name, "is not there" if folder is None else f"is not in {folder}")
-        if len(content) > self._max:
-            raise FileFault("too large", name, f"has {len(content):,} bytes; {self._max:,} are the most")
         if fault := misnamed(name, content):
             raise FileFault("wrong type", name, fault)
         digest = hashlib.sha256(content).hexdigest()
@@ -37,9 +35,19 @@ class MemoryFiles:
             path.removeprefix(inside) for path in sorted(self.files) if path.startswith(inside) and path not in used
         ]
 
+    def pack(self, files: Sequence[Found], name: str) -> Found:
+        content = self._archive(files)
+        return Found("", ReportFile(name, hashlib.sha256(content).hexdigest(), len(content)), tuple(files))
+
     def store(self, found: Found) -> None:
-        if self._blobs.put(io.BytesIO(self.files[found.path])).id != found.file.sha256:
-            raise FileFault("changed", found.path, "was changed after it was checked")
+        content = self._archive(found.packed) if found.packed else self.files[found.path]
+        if self._blobs.put(io.BytesIO(content)).id != found.file.sha256:
+            raise FileFault("changed", found.path or found.file.name, "was changed after it was checked")
+
+    def _archive(self, files: Sequence[Found]) -> bytes:
+        made = io.BytesIO()
+        packing.pack(((each.file.name, io.BytesIO(self.files[each.path])) for each in files), made)
+        return made.getvalue()
 
 
 class MemoryRenderers:

@@ -17,7 +17,7 @@ from dispatcher.memory.expanding import Held, add_rows
 from dispatcher.memory.rows import DeliveryRow
 from dispatcher.memory.store import Store
 from dispatcher.names import unknown
-from dispatcher.report_job import Asked, Report, ReportRow, ReportState, with_made
+from dispatcher.report_job import Asked, Report, ReportRow, ReportState, ended, with_made
 
 
 class MemoryReports:
@@ -71,6 +71,15 @@ class MemoryReports:
                 self._brakes.lift("submission", found.submission, found.actor)
             return True
 
+    def cancel(self, name: str, actor: Actor) -> Report:
+        with self._lock:
+            found = self.get(name)
+            if fault := ended(found):
+                raise SubmissionError(name, fault)
+            self._brakes.hold("submission", found.submission, f"report {name} is cancelled", signature(actor))
+            self._record(actor, "cancel", f"report {name}", reason=actor.reason)
+            return self._keep(replace(found, state=ReportState.CANCELLED, changed_at=self._now()))
+
     def get(self, name: str) -> Report:
         with self._lock:
             if name not in self._reports:
@@ -90,7 +99,7 @@ class MemoryReports:
         with self._lock:
             found = Counter(row.state for row in self._deliveries(report))
             kept = self._sums.get(report.id)
-            return kept if kept is not None and found.total() < report.total else dict(found)
+            return kept if kept is not None and found.total() < report.cursor else dict(found)
 
     def made(self, message: int) -> Mapping[str, Any] | None:
         with self._lock:
@@ -113,10 +122,14 @@ class MemoryReports:
         with self._lock:
             found = self.get(report.name)
             rows = list(self._deliveries(found))
-            if found.state is not ReportState.SENDING or any(row.state in LIVE for row in rows):
+            if not _ending(found) or any(row.state in LIVE for row in rows):
                 return False
             self._sums[found.id] = dict(Counter(row.state for row in rows))
-            self._keep(replace(found, state=ReportState.FINISHED, finished_at=self._now(), changed_at=self._now()))
+            state = ReportState.FINISHED
+            if found.state is ReportState.CANCELLED:  # it was held
+                state = found.state
+                self._brakes.lift("submission", found.submission, found.actor)
+            self._keep(replace(found, state=state, finished_at=self._now(), changed_at=self._now()))
             return True
 
     def reported(self, report: Report) -> None:
@@ -134,7 +147,11 @@ class MemoryReports:
 
 def _moves(report: Report) -> bool:
     untold = report.finished_at is not None and report.reported_at is None
-    return report.state is ReportState.SENDING or untold
+    return _ending(report) or untold
+
+
+def _ending(report: Report) -> bool:
+    return report.state in (ReportState.SENDING, ReportState.CANCELLED) and report.finished_at is None
 
 
 def _row(row: DeliveryRow) -> ReportRow:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dispatcher.campaign import Expanded
-from dispatcher.delivery import Lane, State
+from dispatcher.delivery import Lane, Selector, State
 from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.report_job import Asked, Report, ReportFile, ReportState
 from dispatcher.retention import Retention
@@ -161,3 +161,30 @@ def test_other_mail_is_none_of_a_report(kept: Kept) -> None:
     add(kept.ledger, accepted("bo@example.com", lane="bulk"))
     assert len(kept.ledger.reports.rows(report, 0, 10)) == 2
     assert kept.ledger.reports.finish(report)
+
+
+def test_a_cancelled_one_takes_nothing_more_and_ends_when_nothing_is_live(kept: Kept) -> None:
+    report, store = begun(kept), kept.ledger.reports
+    store.add(report, ROWS[:1], ())
+    cancelled = store.cancel("november", ANNA)
+    assert (cancelled.state, cancelled.cursor) == (ReportState.CANCELLED, 1)
+    assert not store.add(cancelled, ROWS[1:], ())
+    assert not lease(kept.ledger, Lane.BULK).messages
+    assert store.moving() == [cancelled]
+    assert not store.finish(cancelled)
+    mine = Selector(ids=(cancelled.submission,))
+    assert kept.ledger.change(mine, State.CANCELLED, ANNA) == 1
+    assert store.finish(cancelled)
+    over = store.get("november")
+    assert (over.state, over.finished_at is not None) == (ReportState.CANCELLED, True)
+    assert store.sums(over) == {State.CANCELLED: 1}
+    with pytest.raises(SubmissionError, match="november: is cancelled"):
+        store.cancel("november", ANNA)
+    assert kept.ledger.change(mine, State.QUEUED, ANNA) == 1
+    assert len(lease(kept.ledger, Lane.BULK).messages) == 1  # whoever tries it again means it
+
+
+def test_one_that_is_over_is_not_cancelled(kept: Kept) -> None:
+    kept.ledger.reports.finish(sent(kept))
+    with pytest.raises(SubmissionError, match="november: is finished"):
+        kept.ledger.reports.cancel("november", ANNA)

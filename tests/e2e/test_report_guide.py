@@ -37,6 +37,7 @@ def test_the_guide_works_as_it_stands(tmp_path: Path) -> None:
             "DISPATCHER_FROM": "Bank <bank@example.com>",
             "DISPATCHER_ATTACHMENTS_DIRS": json.dumps([str(tmp_path)]),
             "DISPATCHER_REPORTS__RENDERERS": json.dumps({"statement": MAKES}),
+            "DISPATCHER_REPORTS__MANIFESTS": json.dumps({"customers": ["cat", str(tmp_path / "customers.csv")]}),
         }
         with QuickStack(settings, "--no-flower") as stack:
             for body in (body for language, _, body in _BLOCK.findall(GUIDE) if language == "sh"):
@@ -44,12 +45,14 @@ def test_the_guide_works_as_it_stands(tmp_path: Path) -> None:
                     done = zygote().run(shlex.split(line)[1:], stack.environment, folder=tmp_path, seconds=120)
                     assert "Traceback" not in done.stderr, done.stderr
                     assert done.returncode == 0, (line, done.stdout, done.stderr)
-            # november and december to three each, the fix to one, and the owner's mail of november
-            wait_for(lambda: len(sink.received()) == 3 + 3 + 1 + 2, 60)
+            # november, december and the monthly one to three each, the fix to one, and two mails to the owner
+            wait_for(lambda: len(sink.received()) == 3 + 3 + 3 + 1 + 2, 60)
             (script,) = [body for language, _, body in _BLOCK.findall(GUIDE) if language == "python"]
             command, environment = [sys.executable, "-c", script], stack.environment
             said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
-            assert said.stdout.splitlines() == ["november-fix 1", "december 3", "november 3"]
+            monthly, *others = said.stdout.splitlines()
+            assert re.fullmatch(r"statements-\S+ 3", monthly)
+            assert others == ["november-fix 1", "december 3", "november 3"]
             schedule = stack.json("schedules", "list")
             assert [each["name"] for each in schedule] == ["statements"]
         mails = [(each.rcpt_to[0], message_from_bytes(each.content)) for each in sink.received()]

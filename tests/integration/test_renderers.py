@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.adapters.renderers import CommandRenderers, Program
-from dispatcher.errors import RenderError
+from dispatcher.errors import LedgerUnavailable, RenderError
 from dispatcher.memory import MemoryBlobs
 from tests.waiting import wait_for
 
@@ -90,6 +90,28 @@ def test_one_that_hangs_is_stopped_with_all_that_it_has_begun(tmp_path: Path) ->
     fails((PYTHON, "-c", script), "took more than 3 s and was stopped", seconds=3.0)
     child = int(wait_for(pid.read_text, 10))
     wait_for(lambda: not _lives(child), 10)
+
+
+def test_a_machine_that_has_no_room_is_no_fault_of_the_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(LedgerUnavailable, match="renderer pdf: No such file"):
+        made((PYTHON, "-c", WRITES, "{out}", "{customer}"))
+
+
+def test_a_file_that_cannot_be_read_is_the_mails_fault() -> None:
+    fails(
+        (PYTHON, "-c", WRITES + "; import os; os.remove(sys.argv[1]); os.mkdir(sys.argv[1])", "{out}", "x"), "no file"
+    )
+
+
+def test_no_file_is_made_in_another_folder(tmp_path: Path) -> None:
+    renderers = CommandRenderers(
+        {"pdf": (PYTHON, "-c", WRITES, "{out}", "x")}, MemoryBlobs().put, seconds=60.0, max_bytes=1000
+    )
+    for filename in (f"{tmp_path}/x.pdf", "../x.pdf", "..", ""):
+        with pytest.raises(RenderError, match="cannot be in a file's name"):
+            renderers.render("pdf", filename, VALUES)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _lives(pid: int) -> bool:

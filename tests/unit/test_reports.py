@@ -1,65 +1,27 @@
-"""Reports on fakes: what the check finds, what is refused, what goes on after a stop, and what its owner is told."""
+"""Reports on fakes: who gets what, what goes on after a stop, and what the owner is told."""
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from dispatcher import reports
-from dispatcher.audience import BadRow
-from dispatcher.delivery import Lane, State
+from dispatcher.delivery import Lane, Selector, State
 from dispatcher.distribution import COLUMNS
 from dispatcher.errors import FileFault, InvalidToken, SubmissionError
-from dispatcher.report_check import Checked
-from dispatcher.report_job import Report, ReportSpec, ReportState
+from dispatcher.events import Event, ReportEnded
+from dispatcher.report_job import Report, ReportState
 from dispatcher.schedule import ScheduleSpec
+from tests.reports import HEADER, KEYS, PEOPLE, Table, check, send, spec, staged
 from tests.stage import ANNA, Stage
-
-HEADER = "email", "customer", "file", "locale"
-KEYS = ("a-key-that-signs-documents",)
-
-
-class Table:
-    """``interfaces.Rows`` of a list."""
-
-    def __init__(self, *rows: Sequence[Any], header: Sequence[str] = HEADER) -> None:
-        self.source, self.header, self._rows = "people.csv", header, rows
-        self.details: Mapping[str, str] = {}
-        self.size: int | None = None
-        self.done = 0
-
-    def __iter__(self) -> Iterator[tuple[int, Sequence[Any]] | BadRow]:
-        return iter([row if isinstance(row, BadRow) else (n, row) for n, row in enumerate(self._rows, 2)])
-
-
-PEOPLE = Table(("ada@example.com", "1001", None, "en"), ("li@example.com", "1002", None, "zh-CN"))
-FILES = {"out/1001.pdf": b"%PDF-1.4 one", "out/1002.pdf": b"%PDF-1.4 two", "terms.pdf": b"%PDF-1.4 terms"}
-
-
-def spec(**more: Any) -> ReportSpec:
-    usual = {"subject": "Statement", "text": "Yours.", "folder": "out", "files": ["{customer}.pdf"]}
-    return ReportSpec.parse({name: value for name, value in {**usual, **more}.items() if value is not None})
 
 
 @pytest.fixture
 def stage() -> Stage:
-    made = Stage(secret_keys=KEYS)
-    made.files_of_reports.files |= FILES
-    return made
-
-
-def check(stage: Stage, rows: Table = PEOPLE, **more: Any) -> Checked:
-    return stage.dispatcher.reports.check(spec(**more), rows)
-
-
-def found(stage: Stage, rows: Table = PEOPLE, **more: Any) -> dict[str, tuple[str, ...]]:
-    return {finding.what: finding.where for finding in check(stage, rows, **more).findings}
-
-
-def send(stage: Stage, rows: Table = PEOPLE, name: str = "november", **more: Any) -> Report:
-    return stage.dispatcher.reports.send(name, spec(**more), check(stage, rows, **more), ANNA)
+    return staged()
 
 
 def test_each_gets_their_own_and_all_get_the_shared_one(stage: Stage) -> None:
@@ -72,77 +34,6 @@ def test_each_gets_their_own_and_all_get_the_shared_one(stage: Stage) -> None:
         assert f"{own}.pdf".encode() in contents[address]
         assert b"terms.pdf" in contents[address]
         assert f"{other}.pdf".encode() not in contents[address]
-
-
-def test_everything_that_is_wrong_is_found_at_once(stage: Stage) -> None:
-    files = stage.files_of_reports.files
-    files |= {"out/1003.pdf": b"<html>", "out/1004.pdf": b"%PDF" * 300_000, "out/9999.pdf": b"%PDF-1.4 whose"}
-    files["out/1006.pdf"] = files["out/1001.pdf"]
-    rows = Table(
-        ("ada@example.com", "1001", None, "en"),
-        ("bo@example.com", "1001", None, "en"),
-        ("cy@example.com", "1003", None, "en"),
-        ("di@example.com", "1004", None, "en"),
-        ("ed@example.com", "1005", None, "en"),
-        ("fay@example.com", "1006", None, "en"),
-        ("gus", "1002", None, "en"),
-        ("hal@example.com", "../1002", None, "en"),
-    )
-    said = found(stage, rows)
-    assert said == {
-        "recipient": (said["recipient"][0],),
-        "missing": ("row 6 (ed@example.com): 1005.pdf: is not in out",),
-        "doubled": (
-            "row 3 (bo@example.com): 1001.pdf is that of row 2 (ada@example.com) too",
-            "row 7 (fay@example.com): 1006.pdf is that of row 2 (ada@example.com) too",
-        ),
-        "wrong type": ("row 4 (cy@example.com): 1003.pdf: is no PDF",),
-        "too large": ("row 5 (di@example.com): 1004.pdf: has 1,200,000 bytes; 1,048,576 are the most",),
-        "left over": ("1002.pdf", "1003.pdf", "1004.pdf", "9999.pdf"),
-        "name": ("row 9 (hal@example.com): {customer}.pdf: '../1002' cannot be in a file's name",),
-    }
-    assert said["recipient"][0].startswith("row 8: email: ")
-    with pytest.raises(SubmissionError, match="its check has findings; nothing was sent"):
-        send(stage, rows)
-    assert stage.dispatcher.reports.listed() == []
-
-
-def test_those_without_a_file_are_left_out_only_when_that_is_allowed(stage: Stage) -> None:
-    rows = Table(*PEOPLE._rows, ("cy@example.com", "1003", None, "en"))
-    assert not check(stage, rows).ok
-    allowed = check(stage, rows, allow_missing=True)
-    assert allowed.ok
-    assert allowed.missing == ("cy@example.com",)
-    report = send(stage, rows, allow_missing=True)
-    assert (report.total, report.missing) == (2, ("cy@example.com",))
-    lines = list(stage.dispatcher.distribution.lines(report))
-    assert (lines[-1]["address"], lines[-1]["state"]) == ("cy@example.com", "left out")
-
-
-def test_a_row_names_its_files_itself(stage: Stage) -> None:
-    rows = Table(("ada@example.com", "1001", "1001.pdf; 1002.pdf", "en"), ("li@example.com", "1002", None, "en"))
-    assert found(stage, rows, files=[]) == {"no file": ("row 3 (li@example.com)",)}
-    made = check(stage, rows, files=[], allow_missing=True)
-    assert [file.file.name for file in made.mails[0].files] == ["1001.pdf", "1002.pdf"]
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"files": ["{number}.pdf"]}, "people.csv has no column 'number'"),
-        ({"attach": ["nothing.pdf"]}, "attach: nothing.pdf: is not there"),
-        ({"renderer": "pdf", "filename": "a.pdf"}, r"\[reports\] renderers has no 'pdf'; there is none"),
-        ({"renderer": "pdf"}, "filename: goes with a renderer"),
-        ({"too_large": "zip"}, "'zip' is none of refuse, link, split"),
-        ({"too_large": "link"}, "link: goes with too_large"),
-        ({"subject": None}, "subject: required"),
-        ({"files": "x.pdf"}, "files: must be a list of texts"),
-        ({"folders": "x"}, "folders: unknown field"),
-    ],
-)
-def test_what_is_wrong_for_all_of_them_is_one_error(stage: Stage, more: dict[str, Any], said: str) -> None:
-    with pytest.raises(SubmissionError, match=said):
-        check(stage, **more)
 
 
 def test_a_file_that_is_changed_after_the_check_does_not_go(stage: Stage) -> None:
@@ -171,55 +62,13 @@ def test_the_same_command_goes_on_after_a_stop(stage: Stage, monkeypatch: pytest
         send(stage, attach=["terms.pdf"])
 
 
-def templated(stage: Stage, **more: Any) -> dict[str, Any]:
-    stage.files = {
-        "meta.toml": 'description = "x"\n[schema]\ntype = "object"\n[sample]\nname = "Ada"\n',
-        "subject.txt": "Statement{% if report.part is defined %} {{ report.part }}{% endif %}",
-        "body.txt": "{{ report.title }}{% if report.url is defined %} {{ report.url }}{% endif %}",
-    }
-    given = {"template": "statement", "subject": None, "text": None, "data": {"report": {"title": "Yours"}}}
-    return {**given, **more}
-
-
-def large(stage: Stage) -> Table:
-    """Of two files that do not fit into a mail together."""
-    for n in (1, 2):
-        stage.files_of_reports.files[f"out/large-{n}.pdf"] = b"%PDF-1.4" + bytes([n]) * 700_000
-    del stage.files_of_reports.files["out/1001.pdf"], stage.files_of_reports.files["out/1002.pdf"]
-    return Table(("ada@example.com", "1001", "large-1.pdf;large-2.pdf", "en"))
-
-
-def test_files_that_do_not_fit_are_refused_split_or_linked(stage: Stage) -> None:
-    stage = Stage(secret_keys=KEYS, max_bytes=1 << 20)
-    rows = large_on(stage)
-    assert list(found(stage, rows, files=[])) == ["too large"]
-    split = templated(stage, files=[], too_large="split")
-    assert check(stage, rows, **split).ok
-    assert send(stage, rows, "split", **split).total == 2
-    stage.dispatcher.deliver(Lane.BULK)
-    heads = [message.content.partition(b"\r\n\r\n")[0] for message in stage.transport.sent]
-    assert all(f"Subject: Statement {n}/2".encode() in head for n, head in enumerate(heads, 1))
-    stage.transport.sent.clear()
-    linked = templated(stage, files=[], too_large="link", link="https://files.example.com/{customer}")
-    assert send(stage, rows, "linked", **linked).total == 1
-    stage.dispatcher.deliver(Lane.BULK)
-    (mail,) = stage.transport.sent
-    assert b"https://files.example.com/1001" in mail.content
-    assert b"large-1.pdf" not in mail.content
-
-
-def large_on(stage: Stage) -> Table:
-    stage.files_of_reports.files |= FILES
-    return large(stage)
-
-
 def test_the_owner_gets_the_distribution_once(stage: Stage) -> None:
     send(stage, owner="me@example.com")
     report = stage.dispatcher.reports.get("november")
-    assert stage.dispatcher.distribution.document(report, 0.0) is not None
+    assert stage.dispatcher.distribution.document(report) is not None
     stage.dispatcher.deliver(Lane.BULK)
     assert stage.ledger.reports.finish(report)
-    document = stage.dispatcher.distribution.document(stage.dispatcher.reports.get("november"), 0.0)
+    document = stage.dispatcher.distribution.document(stage.dispatcher.reports.get("november"))
     assert document is not None
     assert document["to"] == ["me@example.com"]
     assert document["data"]["states"] == [{"state": "sent", "count": 2}]
@@ -232,6 +81,10 @@ def test_the_signed_document_says_what_the_ledger_says(stage: Stage) -> None:
     report, distribution = stage.dispatcher.reports.get("november"), stage.dispatcher.distribution
     text = distribution.signed(report, 0.0)
     assert distribution.verify(text) == ("november", 4, ())
+    more = json.loads(text)
+    more["signature"]["also"] = "by somebody else"
+    with pytest.raises(InvalidToken):
+        distribution.verify(json.dumps(more, indent=1) + "\n")
     for place in range(0, len(text), 97):
         with pytest.raises(InvalidToken):
             distribution.verify(text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :])
@@ -272,6 +125,90 @@ def test_those_who_did_not_get_it_get_the_same_file_where_they_are_now(stage: St
         stage.dispatcher.reports.resend("november", "x", (State.SENT,), {"bo@example.com": "x@example.com"}, ANNA)
     with pytest.raises(SubmissionError, match="nobody of it is bounced"):
         stage.dispatcher.reports.resend("november", "x", (State.BOUNCED,), None, ANNA)
+
+
+def test_what_may_still_go_is_not_sent_again(stage: Stage) -> None:
+    send(stage)
+    with pytest.raises(SubmissionError, match="only: queued is not over: it may still go, and would go twice"):
+        stage.dispatcher.reports.resend("november", "x", (State.SENT, State.QUEUED), None, ANNA)
+
+
+def test_who_had_no_file_made_yet_has_one_made_beside_the_others(stage: Stage) -> None:
+    stage.renderers._functions = {"letter": lambda values: f"%PDF-1.4 {values['customer']}".encode()}
+    stage.dispatcher.reports._renderers = stage.renderers.names
+    report = send(stage, renderer="letter", filename="letter {customer}.pdf")
+    stage.dispatcher.reports.cancel(report.name, ANNA)
+    stage.dispatcher.reports.resend("november", "again", (State.CANCELLED,), None, ANNA)
+    stage.dispatcher.deliver(Lane.BULK)
+    rows = stage.dispatcher.reports.rows(stage.dispatcher.reports.get("again"))
+    assert [[file.name for file in row.files] for row in rows] == [
+        ["1001.pdf", "letter 1001.pdf"], ["1002.pdf", "letter 1002.pdf"],
+    ]  # fmt: skip
+    for message in stage.transport.sent:
+        assert message.content.count(b"Content-Disposition: attachment") == 2
+
+
+def test_one_that_is_cancelled_on_its_way_is_not_gone_on_with(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "CHUNK", 1)
+
+    def cancels(done: int) -> None:
+        if done:
+            stage.dispatcher.reports.cancel("november", ANNA)
+
+    with pytest.raises(SubmissionError, match="november: was cancelled; send it under another name"):
+        stage.dispatcher.reports.send("november", spec(), check(stage), ANNA, progress=cancels)
+    with pytest.raises(SubmissionError, match="november: was cancelled"):
+        send(stage)
+    with pytest.raises(SubmissionError, match="november: is cancelled"):
+        stage.dispatcher.reports.cancel("november", ANNA)
+    assert stage.dispatcher.deliver(Lane.BULK) == 0
+    stage.dispatcher.advance(5.0)
+    over = stage.dispatcher.reports.get("november")
+    assert (over.state, over.finished_at is not None) == (ReportState.CANCELLED, True)
+    assert stage.dispatcher.reports.sums("november") == {State.CANCELLED: 1}
+
+
+def test_a_cancel_that_was_killed_half_way_is_ended(stage: Stage) -> None:
+    send(stage)
+    stage.ledger.reports.cancel("november", ANNA)
+    assert stage.dispatcher.deliver(Lane.BULK) == 0
+    stage.dispatcher.advance(5.0)
+    assert stage.dispatcher.reports.sums("november") == {State.CANCELLED: 2}
+
+
+def told(stage: Stage) -> list[Event]:
+    """Send one, end it, and answer what was said of its end."""
+    stage.files = {"subject.txt": "Report {{ report }}", "body.txt": "{{ mails }} mails"}
+    send(stage, owner="me@example.com")
+    stage.dispatcher.deliver(Lane.BULK)
+    while stage.dispatcher.advance(5.0, again=True):
+        pass
+    return [event for event in stage.events if isinstance(event, ReportEnded)]
+
+
+def test_an_owner_who_was_told_before_a_kill_is_no_fault(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_: Report) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.ledger.reports, "reported", killed)
+    with pytest.raises(KeyboardInterrupt):
+        told(stage)
+    monkeypatch.undo()
+    stage.dispatcher.distribution._keys = ("another-key-that-signs-it", *KEYS)  # and its bytes are others
+    while stage.dispatcher.advance(5.0, again=True):
+        pass
+    (ended,) = [event for event in stage.events if isinstance(event, ReportEnded)]
+    assert ended.fault == ""
+    assert len(list(stage.ledger.find(Selector(tag="report-sent")))) == 1
+
+
+def test_a_distribution_that_fits_into_no_mail_is_written_by_the_command(stage: Stage) -> None:
+    stage = staged(max_bytes=66_000)
+    (ended,) = told(stage)
+    assert ended.fault == ""
+    stage.dispatcher.deliver(Lane.TRANSACTIONAL)
+    (sent,) = [each for each in stage.transport.sent if each.rcpt_to[0][1] == "me@example.com"]
+    assert b"distribution.csv" not in sent.content
 
 
 def test_a_file_is_rendered_once_however_often_its_mail_is_sent(stage: Stage) -> None:

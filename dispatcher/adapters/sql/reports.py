@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import case, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dispatcher.adapters.sql import accepting, acting, pausing, using
@@ -16,7 +16,7 @@ from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import signature
 from dispatcher.mail import Accepted
 from dispatcher.names import unknown
-from dispatcher.report_job import Asked, Report, ReportFile, ReportRow, ReportState, with_made
+from dispatcher.report_job import Asked, Report, ReportFile, ReportRow, ReportState, ended, with_made
 
 _REPORT = (
     *("id", "name", "state", "spec", "digest", "files", "missing", "submission", "cursor", "total", "created_at"),
@@ -40,9 +40,11 @@ _ROW = select(
         report_files, report_files.c.message_id == messages.c.id
     )
 )
-_MOVES = or_(
-    reports.c.state == ReportState.SENDING.value, reports.c.finished_at.is_not(None) & reports.c.reported_at.is_(None)
+_CANCELLABLE = ReportState.TAKING.value, ReportState.SENDING.value
+_ENDING = reports.c.state.in_((ReportState.SENDING.value, ReportState.CANCELLED.value)) & reports.c.finished_at.is_(
+    None
 )
+_MOVES = or_(_ENDING, reports.c.finished_at.is_not(None) & reports.c.reported_at.is_(None))
 
 
 class SqlReports:
@@ -84,6 +86,17 @@ class SqlReports:
                 tx.narrow()
             return True
 
+    def cancel(self, name: str, actor: Actor) -> Report:
+        with self._database.writing() as tx:
+            found = _named(tx, name)
+            one = update(reports).where(reports.c.id == found.id, reports.c.state.in_(_CANCELLABLE))
+            if tx.execute(one.values(state=ReportState.CANCELLED.value, changed_at=tx.now)).rowcount == 0:
+                raise SubmissionError(name, ended(_named(tx, name)))
+            why = f"report {name} is cancelled"
+            pausing.hold(tx, "submission", found.submission, why, signature(actor))
+            acting.record(tx, actor, "cancel", f"report {name}", reason=actor.reason)
+            return _named(tx, name)
+
     def get(self, name: str) -> Report:
         with self._database.reading() as tx:
             return _named(tx, name)
@@ -104,7 +117,7 @@ class SqlReports:
                 select(reports.c.sums, reports.c.submission_id).where(reports.c.id == report.id)
             ).one()
             found = _counted(tx, number)
-        if kept is not None and sum(found.values()) < report.total:  # its retention takes them out
+        if kept is not None and sum(found.values()) < report.cursor:  # its retention takes them out
             return {State(state): count for state, count in kept.items()}
         return found
 
@@ -130,17 +143,21 @@ class SqlReports:
             return [_record(row) for row in tx.execute(_ALL.where(_MOVES).order_by(reports.c.id))]
 
     def finish(self, report: Report) -> bool:
-        sending = reports.c.id == report.id, reports.c.state == ReportState.SENDING.value
+        mine = reports.c.id == report.id, _ENDING
         with self._database.reading() as tx:
-            number = tx.execute(select(reports.c.submission_id).where(*sending)).scalar_one_or_none()
+            number = tx.execute(select(reports.c.submission_id).where(*mine)).scalar_one_or_none()
             if number is None or live(tx, number):
                 return False
             sums = {state.value: count for state, count in _counted(tx, number).items()}
         with self._database.writing() as tx:
             if live(tx, number):  # somebody has tried some of them again just now
                 return False
-            ended = {"state": ReportState.FINISHED.value, "sums": sums, "finished_at": tx.now, "changed_at": tx.now}
-            return tx.execute(update(reports).where(*sending).values(ended)).rowcount == 1
+            if report.state is ReportState.CANCELLED:  # it was held
+                pausing.lift(tx, "submission", report.submission, report.actor)
+            cancelled = reports.c.state == ReportState.CANCELLED.value
+            state = case((cancelled, reports.c.state), else_=ReportState.FINISHED.value)
+            ends = {"state": state, "sums": sums, "finished_at": tx.now, "changed_at": tx.now}
+            return tx.execute(update(reports).where(*mine).values(ends)).rowcount == 1
 
     def reported(self, report: Report) -> None:
         with self._database.writing() as tx:

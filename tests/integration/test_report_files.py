@@ -1,0 +1,60 @@
+"""Files of reports on a disk: links, folders that are none, and where nothing may be read."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dispatcher.adapters.report_files import ReportFolder
+from dispatcher.errors import FileFault
+from dispatcher.memory import MemoryBlobs
+
+
+def folder(*allowed: Path) -> ReportFolder:
+    return ReportFolder(MemoryBlobs(), allowed)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "v2-final").write_bytes(b"%PDF-1.4 one")
+    return tmp_path / "out"
+
+
+def test_a_link_goes_under_its_own_name_and_is_not_left_over(out: Path) -> None:
+    (out / "1001.pdf").symlink_to(out / "v2-final")
+    files = folder(out.parent)
+    found = files.look("out", "1001.pdf")
+    assert found.file.name == "1001.pdf"
+    assert files.left_over("out", {found.path}) == []
+
+
+def test_a_link_to_another_folder_is_not_followed(out: Path) -> None:
+    (out.parent / "secret.pdf").write_bytes(b"%PDF-1.4 secret")
+    (out / "1001.pdf").symlink_to(out.parent / "secret.pdf")
+    with pytest.raises(FileFault, match=r"1001.pdf: is not in out"):
+        folder(out.parent).look("out", "1001.pdf")
+    (out / "1002.pdf").symlink_to(out / "1002.pdf")
+    with pytest.raises(FileFault, match=r"1002.pdf: is not in out"):
+        folder(out.parent).look("out", "1002.pdf")
+
+
+def test_what_is_no_file_is_unreadable(out: Path) -> None:
+    (out / "folder.pdf").mkdir()
+    os.mkfifo(out / "pipe.pdf")
+    for name in ("folder.pdf", "pipe.pdf"):
+        with pytest.raises(FileFault, match="is no file") as caught:
+            folder(out.parent).look("out", name)
+        assert caught.value.what == "unreadable"
+
+
+@pytest.mark.parametrize(("allowed", "said"), [((), "set DISPATCHER_ATTACHMENTS_DIRS"), (("other",), "is not there")])
+def test_only_what_is_allowed_is_read(out: Path, allowed: Sequence[str], said: str) -> None:
+    with pytest.raises(FileFault, match=said):
+        folder(*(out.parent / name for name in allowed)).look(None, str(out / "v2-final"))
+
+
+def test_a_folder_that_is_none_is_named(out: Path) -> None:
+    with pytest.raises(FileFault, match="v2-final: is no folder"):
+        folder(out.parent).left_over("out/v2-final", ())
