@@ -9,7 +9,7 @@ import typer
 
 from dispatcher.cli.opening import opened, read_text
 from dispatcher.cli.output import Json, count, document, line, note
-from dispatcher.delivery import State
+from dispatcher.delivery import SETTLED, State
 from dispatcher.errors import ConfigurationError, InvalidToken
 
 if TYPE_CHECKING:
@@ -91,12 +91,12 @@ def _write_csv(dispatcher: "Dispatcher", name: str, path: Path | None) -> int:
 
 
 def states_of(text: str) -> tuple[State, ...]:
-    """Of a list with commas. Ends the command for what is no state."""
-    try:
-        return tuple(State(each.strip()) for each in text.split(",") if each.strip())
-    except ValueError:
-        known = ", ".join(state.value for state in State)
-        raise typer.BadParameter(f"{text!r}: the states are {known}", param_hint="--only") from None
+    """Of a list with commas. Ends the command for what is no state, or no end."""
+    ends = {state.value: state for state in State if state in SETTLED}
+    wanted = [each.strip() for each in text.split(",") if each.strip()]
+    if not wanted or not ends.keys() >= set(wanted):
+        raise typer.BadParameter(f"{text!r}: the states that are an end are {', '.join(ends)}", param_hint="--only")
+    return tuple(ends[each] for each in wanted)
 
 
 def moved_to(path: Path) -> dict[str, str]:
