@@ -51,10 +51,10 @@ def test_what_is_larger_than_all_that_is_kept_comes_all_the_same() -> None:
 
 
 def test_what_all_have_is_encoded_once_beside_what_each_has_of_their_own() -> None:
-    store = Store(compose.KEPT_BYTES // 20)
+    store = Store(compose.KEPT_BYTES // 6)
     sources = Sources(template=no_template, blob=store.get)
-    for n in range(100):
+    for n in range(8):
         sources.encoded("for all")
         sources.encoded(f"own {n}")
     assert store.fetched["for all"] == 1
-    assert sum(store.fetched.values()) == 101
+    assert sum(store.fetched.values()) == 9
