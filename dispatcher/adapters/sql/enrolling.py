@@ -49,7 +49,7 @@ from dispatcher.enrolment import (
     revised,
     touched,
 )
-from dispatcher.errors import EventConflict, IdempotencyConflict
+from dispatcher.errors import EventConflict, IdempotencyConflict, LedgerUnavailable
 from dispatcher.flow import Move, told
 from dispatcher.interfaces import EventRow, Step, receipt_of
 from dispatcher.ledger import KEY_SECONDS, storable
@@ -66,6 +66,7 @@ _CHANGES = (
 )
 _COLUMNS = ("id", "automation_id", "key", *_CHANGES)
 _PEOPLE = select(automations.c.name.label("automation"), *(enrolments.c[name] for name in _COLUMNS)).join(automations)
+_TRIES = 10
 _UNMET = enrolments.c.state == _EXPECTED
 _GOES = ~automations.c.paused
 _THROUGH = EnrolmentState.FINISHED, EnrolmentState.EXITED
@@ -125,10 +126,13 @@ def _names(tx: Transaction, touches: Sequence[Touch]) -> dict[int, str]:
 
 
 def _locked(tx: Transaction, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Enrolment]:
-    """The rows of these keys, made where there are none, and kept from others."""
+    """The rows of these keys, made where there are none (another time, if one is forgotten just then), and kept from
+    others."""
     wanted = sorted({(number, storable(key)) for number, key in keys})
     people = dict[tuple[int, str], Enrolment]()
-    while missing := [each for each in wanted if each not in people]:  # one was forgotten just now: it is made again
+    for _ in range(_TRIES):
+        if not (missing := [each for each in wanted if each not in people]):
+            return people
         for chunk in chunks(missing):
             new = [_expected(number, key, tx.now) for number, key in chunk]
             tx.execute(tx.insert(enrolments).on_conflict_do_nothing(index_elements=["automation_id", "key"]), new)
@@ -136,7 +140,7 @@ def _locked(tx: Transaction, keys: Sequence[tuple[int, str]]) -> dict[tuple[int,
         for chunk in chunks(sorted(numbers)):  # in one order, whosever they are: nobody who has one waits for another
             found = _people(tx, enrolments.c.id.in_(chunk), locked=True)
             people |= {(each.automation_id, each.key): each for each in found}
-    return people
+    raise LedgerUnavailable(f"the key {missing[0][1]!r} is forgotten whenever it is made")
 
 
 def _numbered(keys: Sequence[tuple[int, str]]) -> Select[*tuple[Any, ...]]:
