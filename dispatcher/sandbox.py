@@ -12,12 +12,19 @@ import jinja2
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame, optimizeconst
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 from markupsafe import escape
 
 from dispatcher.filters import FILTERS
 from dispatcher.transfer import Fixed
 
+# What is made into code that knows no context, or only the variables in it.
+_OF_NAMES = (
+    *(nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.With, nodes.Scope),
+    *(nodes.Name, nodes.Getattr, nodes.Literal, nodes.CondExpr, nodes.Compare, nodes.Operand),
+    *(nodes.BinExpr, nodes.UnaryExpr),
+)
 _MARKUP = re.compile("[&<>\"']")
 
 
@@ -62,6 +69,26 @@ class _Generator(CodeGenerator):
             self.write(")")
 
 
+class _Names(dict[str, Any]):
+    """The variables of one rendering, in place of a context, which takes as long to make as to look them all up."""
+
+    __slots__ = ()
+    resolve_or_missing = dict.__getitem__  # Jinja's name
+    get_all = dict.copy  # as above: it is asked for where an error is looked into
+
+    def __missing__(self, name: str) -> Any:
+        return missing
+
+
+class _OfNames(jinja2.Template):
+    """One whose code asks its context for variables, and for nothing else."""
+
+    def new_context(self, vars: dict[str, Any] | None = None, *_: Any) -> Any:  # noqa: A002 - Jinja's name
+        names = _Names(self.globals)
+        names.update(vars or {})
+        return names
+
+
 class _Unblocked(NodeTransformer):
     """Blocks as what they are in a template that nothing extends: scopes in the place where they stand."""
 
@@ -94,8 +121,16 @@ class Environment(ImmutableSandboxedEnvironment):
         looped = any(loop.find(nodes.Block) for loop in tree.find_all(nodes.For))
         if not asked and not looped:
             tree = _Unblocked().visit(tree)
+        kind = _OfNames if all(map(self._asks_for_names, tree.find_all(nodes.Node))) else jinja2.Template
         code = self.compile(tree, name, file)
-        return jinja2.Template.from_code(self, code, self.make_globals(None))
+        return kind.from_code(self, code, self.make_globals(None))
+
+    def _asks_for_names(self, node: nodes.Node) -> bool:
+        """Whether its code asks the context for variables and nothing else."""
+        if isinstance(node, nodes.Filter | nodes.Test):
+            known: Any = self.filters if isinstance(node, nodes.Filter) else self.tests
+            return node.name in known and not hasattr(known[node.name], "jinja_pass_arg")
+        return isinstance(node, _OF_NAMES)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if not isinstance(obj, dict):
