@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 _ATOM = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*"
@@ -159,16 +159,14 @@ class Blob:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedDelivery:
+class AcceptedDelivery(NamedTuple):  # as the next two, one for each mail: see events.DeliveryTried
     """One recipient of an accepted message; ``kind`` is ``to``, ``cc`` or ``bcc``."""
 
     rcpt: str
     kind: str = "to"
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedMessage:
+class AcceptedMessage(NamedTuple):
     """One message of an accepted submission. ``own`` is JSON: what goes over the shared content.
 
     Keys of ``own``: ``to``, ``cc`` (header addresses as strings), ``locale``, ``data``, ``headers``, ``metadata``,
@@ -180,8 +178,7 @@ class AcceptedMessage:
     secrets: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A checked and normalised submission, ready for the ledger.
 
     Keys of ``shared`` (JSON): ``from``, ``mail_from``, ``reply_to``, ``headers``, ``attachments`` (each ``blob``,
@@ -206,7 +203,7 @@ class Accepted:
     expires_at: float | None = None
     if_in_doubt: str = "resend"
     tags: tuple[str, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
     secrets: dict[str, Any] | None = None
     list: str | None = None
 
