@@ -108,6 +108,8 @@ def broken(spec: AutomationSpec, document: Mapping[str, Any] | None, before: Sur
         known = set(of_automation(document, before))
         yield from (fault for fault in of_automation(document, after) if fault not in known)
         return
+    known = set(_events(spec, before.events))
+    yield from (fault for fault in _events(spec, after.events) if fault not in known)
     try:
         columns = columns_of(spec, after)
     except (AudienceError, NotFound) as error:

@@ -12,7 +12,7 @@ from dispatcher.automation_check import Fault, Surroundings
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventType
 from dispatcher.emitting import Emitting
-from dispatcher.enrolment import Enrolment, EnrolmentState, StepOutcome
+from dispatcher.enrolment import FORGOTTEN, Enrolment, EnrolmentState, StepOutcome
 from dispatcher.errors import AutomationError, SubmissionError
 from dispatcher.flow import Flow
 from dispatcher.flows import Flows
@@ -199,6 +199,8 @@ class Automations:
 
     def exit(self, name: str, key: str, actor: Actor) -> Enrolment:
         """Take somebody out; they do not come in again. Raises SubmissionError for who is not inside."""
+        if actor.reason == FORGOTTEN:
+            raise SubmissionError("reason", f"{FORGOTTEN!r} is said of who is forgotten; say it in other words")
 
         def out(found: Enrolment) -> Enrolment:
             if found.state not in (EnrolmentState.ACTIVE, EnrolmentState.FAILED):

@@ -60,7 +60,10 @@ def celebrating(
 
 def _target(value: str, day: date, trigger: DateTrigger) -> str | None:
     """What comes that many days after ``day``: a year's anniversary, or the date itself; None for neither."""
-    held, wanted = date.fromisoformat(value[:10]), day + timedelta(days=trigger.before)
+    try:
+        held, wanted = date.fromisoformat(value[:10]), day + timedelta(days=trigger.before)
+    except ValueError:  # the column was none of dates when this was imported
+        return None
     if trigger.each == "once":
         return held.isoformat() if held == wanted else None
     if wanted.year < held.year or not _falls_on(held, wanted, trigger.february_29):

@@ -130,6 +130,8 @@ def revised(made: Enrolment, seen: Enrolment, now: float) -> Enrolment:
 
 def touched(found: Enrolment, touch: Touch, now: float) -> Enrolment:
     """The enrolment after an event. Whoever worked on it meanwhile sees another revision, and looks again."""
+    if found.outcome == FORGOTTEN:  # nothing new is kept of them
+        return found
     made = replace(found, revision=found.revision + 1, changed_at=now)
     if touch.noted and touch.event not in found.seen:
         # By the ledger's clock, which may be behind the producer's: what has happened is never still to come.

@@ -10,7 +10,7 @@ from dispatcher.automation_check import Surroundings, columns_of
 from dispatcher.delivery import Actor
 from dispatcher.emitted import EventType
 from dispatcher.enrolment import Entry, Touch
-from dispatcher.errors import AudienceError, AutomationError, DispatcherError, NotFound, SubmissionError
+from dispatcher.errors import AudienceError, AutomationError, NotFound, SubmissionError
 from dispatcher.flow import Flow
 from dispatcher.interfaces import Clock, Ledger
 from dispatcher.kind import reader
@@ -65,6 +65,11 @@ class Flows:
                 ) from None
         return self._specs[owner, version]
 
+    def rate(self, owner: int) -> tuple[str, ...]:
+        """Of its mails, whatever the version that somebody is in: as it says today. Raises AutomationError."""
+        found = self._owners.get(owner)
+        return () if found is None else self.spec(owner, found.version).rate
+
     def flow(self, owner: int, version: int) -> Flow:
         """Raises AutomationError, as ``spec``, and where its conditions cannot be told any more."""
         if (owner, version) not in self._flows:
@@ -73,7 +78,7 @@ class Flows:
             try:
                 columns = columns_of(spec, self._around()) if conditional else ()
                 holds = {step.name: condition(step.where, columns) for step in conditional}
-            except (DispatcherError, KeyError) as error:
+            except (AudienceError, SubmissionError, NotFound, KeyError) as error:
                 raise AutomationError(f"automation {spec.name} version {version}", str(error)) from None
             self._flows[owner, version] = Flow(spec, holds)
         return self._flows[owner, version]
@@ -91,7 +96,8 @@ class Flows:
         for (owner, number), document in self._documents.items():
             current = owner in self._owners and self._owners[owner].version == number
             if current or (owner, number) in inside:
-                yield self.spec(owner, number), document if current else None, (owner, number) in inside
+                with suppress(AutomationError):  # of another release: it pauses as soon as it is asked for
+                    yield self.spec(owner, number), document if current else None, (owner, number) in inside
 
     def pause(self, name: str, reason: str) -> None:
         """It cannot be gone by here: the others go on, and a person sees why."""

@@ -86,6 +86,7 @@ class Moving:
         allows no more; None: rates are left to those who keep them."""
         try:
             flow = self._flows.flow(seen.automation_id, seen.version)
+            rate = self._flows.rate(seen.automation_id)
         except AutomationError as error:
             self._flows.pause(seen.automation, str(error))
             return None
@@ -93,11 +94,11 @@ class Moving:
             move = flow.move(seen, seen.read_at)
         except (ValueError, OverflowError, KeyError) as error:  # one who cannot be moved must not keep the others
             return stopped(seen, f"cannot be moved on: {error}")
-        if move.mail is None or not flow.spec.rate:
+        if move.mail is None or not rate:
             return move
         if full is None or seen.automation_id in full:
             return None
-        if not (wait := self._wait(flow.spec.name, flow.spec.rate)):
+        if not (wait := self._wait(flow.spec.name, rate)):
             return move
         full.add(seen.automation_id)
         self._store.hold(seen.automation_id, wait)

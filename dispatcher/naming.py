@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+_MAX_NAME = 255  # octets, wherever files are kept
 _NAMED = re.compile(r"\{([^{}]*)\}")
 
 
@@ -47,6 +48,8 @@ def bare_name(pattern: str, values: Mapping[str, Any]) -> str:
 
 def part_fault(text: str) -> str:
     """Why this cannot be a file's name, or in one; empty when it can."""
+    if len(text.encode("utf-8", "replace")) > _MAX_NAME:
+        return f"{text[:20]!r}... is longer than a file's name may be"
     if text in ("", ".", "..") or any(each in text for each in "/\\\0"):
         return f"{text[:60]!r} cannot be in a file's name"
     return ""

@@ -3,11 +3,14 @@
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import BinaryIO
 
 _CHUNK = 1 << 20
+HEAD_BYTES = 1 << 16
+_WORTH = 0.9
 _DATED = 1980, 1, 1, 0, 0, 0  # the first that ZIP knows
 _MODE = stat.S_IFREG | 0o644
 
@@ -23,6 +26,12 @@ def pack(files: Iterable[tuple[str, BinaryIO]], to: BinaryIO) -> None:
             with archive.open(entry, "w", force_zip64=True) as out:
                 shutil.copyfileobj(file, out, _CHUNK)
             names.add(entry.filename)
+
+
+def shrinks(heads: Iterable[bytes]) -> bool:
+    """Whether files that begin so are worth the work: what is compressed already becomes no smaller."""
+    whole = b"".join(heads)
+    return len(zlib.compress(whole, 1)) < _WORTH * len(whole)
 
 
 def _free(name: str, names: set[str]) -> str:

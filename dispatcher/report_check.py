@@ -186,6 +186,9 @@ class Check:
         except SubmissionError as error:
             self._note("data", who, f"{error.field.removeprefix('recipients[0].')}: {error.reason}")
             return []
+        except FileFault as error:
+            self._note(error.what, who, str(error))
+            return []
         except ValueError as error:
             self._note("name", who, str(error))
             return []
@@ -200,7 +203,7 @@ class Check:
             return [files], {}
         if sum(each.file.size for each in files) <= room * _SHRINKS:
             packed = self.source.pack(files, f"{PurePath(files[0].file.name).stem}.zip")
-            if _encoded([packed]) <= room:
+            if packed is not None and _encoded([packed]) <= room:
                 return [[packed]], {}
         if self.spec.link is not None:
             return [[]], {"url": naming.link(self.spec.link, person.values)}

@@ -87,6 +87,8 @@ class Reports:
         old = self._store.get(name)
         spec = ReportSpec.parse({**old.spec, "allow_missing": False})
         moved = None if to is None else {normal(address): new for address, new in to.items()}
+        if to is not None and moved is not None and len(moved) < len(to):
+            raise SubmissionError("to_list", "one address is there twice, in two spellings")
         chosen = [
             row for row in self.rows(old) if row.state in states and (moved is None or normal(row.address) in moved)
         ]
@@ -102,7 +104,15 @@ class Reports:
             stored(shared),
         )
         digest = Checked(accepted, shared, mails, (), len(mails), ()).digest(spec)
+        self._must_be_the_same(again, digest)
         return self._take(Asked(again, old.spec, digest, old.files, (), len(mails)), accepted, mails, actor, _silent)
+
+    def _must_be_the_same(self, again: str, digest: str) -> None:
+        """A resend that was stopped is gone on with, unless others have ended in these states since."""
+        for found in self._store.listed():
+            if found.name == again and found.state is ReportState.TAKING and found.digest != digest:
+                why = "was stopped on its way, and is for others by now: cancel it, and choose another name (--as)"
+                raise SubmissionError(again, why)
 
     def cancel(self, name: str, actor: Actor) -> Report:
         """End it: what was not sent yet does not go, and no more is taken in. What a worker has in hand at this moment
@@ -116,16 +126,16 @@ class Reports:
         self, asked: Asked, accepted: Accepted, mails: Sequence[Ready], actor: Actor, progress: Progress
     ) -> Report:
         report = self._store.begin(asked, accepted, actor)
+        _must_go(report)
         progress(report.cursor)
         while report.cursor < report.total:
-            if report.state is ReportState.CANCELLED:
-                raise SubmissionError(asked.name, "was cancelled; send it under another name")
             some = mails[report.cursor : report.cursor + CHUNK]
             for found in (found for mail in some for found in mail.files):
                 self._files.store(found)
             if self._store.add(report, self._rows(some, report.cursor), _blobs(some)):
                 progress(len(some))
             report = self._store.get(asked.name)
+            _must_go(report)
         self._begun()
         return report
 
@@ -153,6 +163,11 @@ class Reports:
         return [
             Expanded(n, mail.rcpt, normal(mail.rcpt), encode(mail.own), now) for n, mail in enumerate(mails, before + 1)
         ]
+
+
+def _must_go(report: Report) -> None:
+    if report.state is ReportState.CANCELLED:
+        raise SubmissionError(report.name, "was cancelled; send it under another name")
 
 
 def _check(spec: ReportSpec) -> None:

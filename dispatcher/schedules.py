@@ -13,7 +13,7 @@ from dispatcher.campaign import Campaign, CampaignSpec, CampaignState
 from dispatcher.campaigns import Campaigns
 from dispatcher.cron import Time
 from dispatcher.delivery import Actor, Selector
-from dispatcher.errors import DispatcherError, IdempotencyConflict, NotFound, SubmissionError
+from dispatcher.errors import DispatcherError, IdempotencyConflict, LedgerUnavailable, NotFound, SubmissionError
 from dispatcher.events import OccurrenceFailed
 from dispatcher.interfaces import Clock, EventSink, Ledger
 from dispatcher.mail import Receipt
@@ -160,18 +160,26 @@ class Schedules:
 
     def fire(self, over: Callable[[], bool]) -> bool:
         """Note what has come up, and fire what is due, until it is ``over``; whether there is more. Any number may do
-        it at once. Raises LedgerUnavailable: then what is due stays so."""
+        it at once. Raises LedgerUnavailable: then what is due stays so. A report for which this machine has no room now
+        keeps no other waiting."""
         while ripe := self._store.ripe(AT_ONCE):
             for seen in ripe:
                 if over():
                     return True
                 self._note(seen)
         waiting = self._store.due(AT_ONCE)
-        held = set[int]()
+        held, away = set[int](), list[LedgerUnavailable]()
         for due in sorted(waiting, key=lambda due: due.schedule.spec.submission is None):  # its check may take long
             if over():
                 return True
-            self._end(due, held)
+            try:
+                self._end(due, held)
+            except LedgerUnavailable as error:
+                if due.schedule.spec.report is None:
+                    raise
+                away.append(error)
+        if away:
+            raise away[0]
         return len(waiting) == AT_ONCE
 
     def _note(self, seen: Schedule) -> None:

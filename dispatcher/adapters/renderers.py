@@ -23,6 +23,19 @@ from dispatcher.naming import argument, part_fault
 Program = Sequence[str] | str  # the arguments of a command, or "module:function"
 _SAID = 2000  # bytes of what it complains of
 _SHOWN = 200
+_NO_ROOM = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.EIO,
+        errno.EROFS,
+        errno.ENOENT,
+    }
+)
 _NO_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.E2BIG})
 _OURS = "DISPATCHER_"
 
@@ -81,7 +94,9 @@ def of_this_machine(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LedgerUnavailable(f"{where}: {error.strerror or error}") from error
+        if error.errno in _NO_ROOM or not error.errno:
+            raise LedgerUnavailable(f"{where}: {error.strerror or error}") from error
+        raise RenderError(where, f"cannot be done: {error.strerror}") from None
 
 
 def run(

@@ -26,7 +26,11 @@ class ReportFolder:
 
     def look(self, folder: str | None, name: str) -> Found:
         path, given = self.confined(folder, name), PurePath(name).name
-        if not path.is_file():
+        try:
+            regular = path.is_file()
+        except OSError as error:  # in a folder that may be listed, and not entered
+            raise FileFault("unreadable", name, f"cannot be read: {error.strerror}") from None
+        if not regular:
             raise FileFault("unreadable", name, "is no file")
         with _read(name, path) as file:
             head = file.read(HEAD_BYTES)
@@ -43,9 +47,14 @@ class ReportFolder:
         there = (path for path in sorted(top.rglob("*")) if path.is_file() and not path.name.startswith("."))
         return [str(path.relative_to(top)) for path in there if str(path.resolve()) not in used]
 
-    def pack(self, files: Sequence[Found], name: str) -> Found:
-        with _archive(files) as archive:
-            return Found("", _hashed(name, archive), tuple(files))
+    def pack(self, files: Sequence[Found], name: str) -> Found | None:
+        if not packing.shrinks(file.read(packing.HEAD_BYTES) for _, file in _opened(files)):
+            return None
+        try:
+            with _archive(files) as archive:
+                return Found("", _hashed(name, archive), tuple(files))
+        except LedgerUnavailable:
+            return None
 
     def store(self, found: Found) -> None:
         with _archive(found.packed) if found.packed else _read(found.path, Path(found.path)) as file:
@@ -67,6 +76,8 @@ class ReportFolder:
                 allowed = self._folders is None or any(path.is_relative_to(each) for each in self._folders)
                 if inside and allowed and path.exists():
                     return path
+            except PermissionError as error:
+                raise FileFault("unreadable", name, f"cannot be read: {error.strerror}") from None
             except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or links in a circle
                 continue
         raise FileFault("missing", name, "is not there" if folder is None else f"is not in {folder}")

@@ -1,7 +1,9 @@
 """``dispatcher reports report`` and ``verify``: the distribution, written down and looked at again."""
 
 import csv
+import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +104,7 @@ def states_of(text: str) -> tuple[State, ...]:
 def moved_to(path: Path) -> dict[str, str]:
     """Old address -> new address. Raises ConfigurationError naming the line."""
     found: dict[str, str] = {}
-    for number, row in enumerate(csv.reader(read_text(str(path), "--to-list").splitlines()), 1):
+    for number, row in _numbered(path):
         cells = [cell.strip() for cell in row]
         if not any(cells) or (number == 1 and cells[0].lower() in _HEADINGS):
             continue
@@ -113,3 +115,13 @@ def moved_to(path: Path) -> dict[str, str]:
     if not found:
         raise ConfigurationError("--to-list", f"{path}: is empty")
     return found
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows, each with its last line's number."""
+    rows = csv.reader(io.StringIO(read_text(str(path), "--to-list"), newline=""))
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise ConfigurationError("--to-list", f"{path}:{rows.line_num}: {error}") from None

@@ -91,7 +91,7 @@ def follow(dispatcher: "Dispatcher", name: str) -> None:
             note(f"dispatcher: report {name}: {done:,} of {dispatcher.reports.get(name).total:,} settled")
             said = done
         time.sleep(_LOOK_SECONDS)
-    line(f"report {name} is finished")
+    line(f"report {name} is {dispatcher.reports.get(name).state.value}")
 
 
 def _settled(dispatcher: "Dispatcher", name: str) -> int | None:

@@ -24,8 +24,9 @@ class FileSource(Protocol):
         """Read it once. Raises FileFault for one that is missing, unreadable, or not what its name says."""
         ...
 
-    def pack(self, files: Sequence[Found], name: str) -> Found:
-        """One archive of them, the same bytes whenever it is made. Raises FileFault."""
+    def pack(self, files: Sequence[Found], name: str) -> Found | None:
+        """One archive of them, the same bytes whenever it is made; None where it would be hardly smaller, or there is
+        no room to make it. Raises FileFault."""
         ...
 
     def left_over(self, folder: str, used: Collection[str]) -> list[str]:

@@ -31,6 +31,7 @@ from dispatcher.names import unknown
 
 Record = Callable[[Actor, str, str], Any]
 _ACTIVE, _EXPECTED = EnrolmentState.ACTIVE, EnrolmentState.EXPECTED
+_INSIDE = _ACTIVE, EnrolmentState.FAILED
 
 
 class MemoryAutomations:
@@ -117,7 +118,7 @@ class MemoryAutomations:
         with self._lock:
             found = self.get(name)
             mine = {key: each for key, each in self._people.items() if each.automation_id == found.id}
-            inside = sum(each.state is _ACTIVE for each in mine.values())
+            inside = sum(each.state in _INSIDE for each in mine.values())
             if inside:
                 raise SubmissionError(name, f"{inside} are in it; let them leave first: dispatcher automations exit")
             gone = {each.id for each in mine.values()}
@@ -263,7 +264,7 @@ class MemoryAutomations:
 
     def inside(self) -> set[tuple[int, int]]:
         with self._lock:
-            return {(each.automation_id, each.version) for each in self._people.values() if each.state is _ACTIVE}
+            return {(each.automation_id, each.version) for each in self._people.values() if each.state in _INSIDE}
 
     def hold(self, number: int, seconds: float) -> None:
         with self._lock:

@@ -35,7 +35,9 @@ class MemoryFiles:
             path.removeprefix(inside) for path in sorted(self.files) if path.startswith(inside) and path not in used
         ]
 
-    def pack(self, files: Sequence[Found], name: str) -> Found:
+    def pack(self, files: Sequence[Found], name: str) -> Found | None:
+        if not packing.shrinks(self.files[each.path][: packing.HEAD_BYTES] for each in files):
+            return None
         content = self._archive(files)
         return Found("", ReportFile(name, hashlib.sha256(content).hexdigest(), len(content)), tuple(files))
 

@@ -448,6 +448,23 @@ def test_whose_step_has_failed_is_not_forgotten(kept: Kept) -> None:
     assert store.enrolled("welcome", "a").data == {"customer": {"name": "Li"}}
 
 
+def test_of_who_is_forgotten_nothing_new_is_kept(kept: Kept) -> None:
+    store, owner = kept.ledger.automations, loaded(kept)
+    store.moved([(passing(inside(kept, owner), state=FINISHED), None)])
+    kept.age(31 * DAY)
+    store.forget(30 * DAY, 10)
+    record(kept, event("order.created", "new"), noticing(owner, brings={"customer": {"name": "Li"}}))
+    assert store.enrolled("welcome", "7").seen == {}
+
+
+def test_whose_step_has_failed_is_inside(kept: Kept) -> None:
+    store, owner = kept.ledger.automations, loaded(kept)
+    store.moved([(passing(inside(kept, owner), state=FAILED, outcome="no address"), None)])
+    assert store.inside() == {(owner, 1)}
+    with pytest.raises(SubmissionError, match="1 are in it"):
+        store.remove("welcome", ANNA)
+
+
 def test_who_is_forgotten_is_in_no_list(kept: Kept) -> None:
     store, owner = kept.ledger.automations, loaded(kept)
     store.moved([(passing(inside(kept, owner, "a"), state=FINISHED), None)])

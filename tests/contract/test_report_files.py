@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,12 @@ from dispatcher.errors import FileFault
 from dispatcher.interfaces import FileSource
 from dispatcher.memory import MemoryBlobs, MemoryFiles
 
-FILES = {"out/one.pdf": b"%PDF-1.4 one", "out/deep/one.pdf": b"%PDF-1.4 deep", "out/two.txt": b"two", "terms.pdf": b"x"}
+FILES = {
+    "out/one.pdf": b"%PDF-1.4 one" * 9,
+    "out/deep/one.pdf": b"%PDF-1.4 deep" * 9,
+    "out/two.txt": b"two",
+    "terms.pdf": b"x",
+}
 
 
 class Files:
@@ -53,7 +59,7 @@ def digest(content: bytes) -> str:
 
 def test_what_is_looked_at_is_what_is_stored(files: Files) -> None:
     found = files.source.look("out", "one.pdf")
-    assert found.file == ("one.pdf", digest(FILES["out/one.pdf"]), 12)
+    assert found.file == ("one.pdf", digest(FILES["out/one.pdf"]), 108)
     files.source.store(found)
     assert files.blobs.get(found.file.sha256) == FILES["out/one.pdf"]
     files.write("out/one.pdf", b"%PDF-1.4 another")
@@ -85,6 +91,7 @@ def test_what_nobody_uses_is_left_over(files: Files) -> None:
 def test_an_archive_is_the_same_whenever_it_is_made(files: Files) -> None:
     some = [files.source.look("out", name) for name in ("one.pdf", "deep/one.pdf")]
     packed = files.source.pack(some, "all.zip")
+    assert packed is not None
     assert packed == files.source.pack(some, "all.zip")
     files.source.store(packed)
     content = files.blobs.get(packed.file.sha256)
@@ -93,6 +100,11 @@ def test_an_archive_is_the_same_whenever_it_is_made(files: Files) -> None:
     files.write("out/deep/one.pdf", b"%PDF-1.4 another")
     with pytest.raises(FileFault, match=r"all.zip: was changed after it was checked"):
         files.source.store(packed)
+
+
+def test_what_would_be_no_smaller_is_not_packed(files: Files) -> None:
+    files.write("out/noise.pdf", b"%PDF-1.4" + random.Random(1).randbytes(1000))
+    assert files.source.pack([files.source.look("out", "noise.pdf")], "noise.zip") is None
 
 
 def _read(archive: bytes) -> Mapping[str, Any]:

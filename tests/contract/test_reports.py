@@ -183,6 +183,18 @@ def test_a_cancelled_one_takes_nothing_more_and_ends_when_nothing_is_live(kept: 
     assert len(lease(kept.ledger, Lane.BULK).messages) == 1  # whoever tries it again means it
 
 
+def test_one_that_is_cancelled_while_it_is_ended_stays_held_by_nobody(kept: Kept) -> None:
+    report, store = begun(kept), kept.ledger.reports
+    store.add(report, ROWS, ())
+    before = store.get("november")
+    mine = Selector(ids=(store.cancel("november", ANNA).submission,))
+    kept.ledger.change(mine, State.CANCELLED, ANNA)
+    assert store.finish(before)
+    assert store.get("november").state is ReportState.CANCELLED
+    kept.ledger.change(mine, State.QUEUED, ANNA)
+    assert len(lease(kept.ledger, Lane.BULK).messages) == 2
+
+
 def test_one_that_is_over_is_not_cancelled(kept: Kept) -> None:
     kept.ledger.reports.finish(sent(kept))
     with pytest.raises(SubmissionError, match="november: is finished"):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dispatcher.adapters.report_files import ReportFolder
-from dispatcher.errors import FileFault
+from dispatcher.cli.report_proof import moved_to
+from dispatcher.errors import ConfigurationError, FileFault
 from dispatcher.memory import MemoryBlobs
 
 
@@ -58,3 +59,24 @@ def test_only_what_is_allowed_is_read(out: Path, allowed: Sequence[str], said: s
 def test_a_folder_that_is_none_is_named(out: Path) -> None:
     with pytest.raises(FileFault, match="v2-final: is no folder"):
         folder(out.parent).left_over("out/v2-final", ())
+
+
+def test_where_there_is_no_room_for_an_archive_there_is_none(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (out / "long.pdf").write_bytes(b"%PDF-1.4" * 1000)
+    files = folder(out.parent)
+    found = files.look("out", "long.pdf")
+    monkeypatch.setattr("tempfile.tempdir", str(out / "gone"))
+    assert files.pack([found], "long.zip") is None
+
+
+def test_whoever_moved_is_read_with_the_line_of_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "fix.csv"
+    path.write_text('old,new\na@example.com,"b@example.com"\n', encoding="utf-8")
+    assert moved_to(path) == {"a@example.com": "b@example.com"}
+    for content, said in (
+        ("a@example.com\n", ":1: write old"),
+        (f"a@example.com,{'x' * 200_000}\n", ":1: field larger"),
+    ):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigurationError, match=said):
+            moved_to(path)

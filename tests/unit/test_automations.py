@@ -12,7 +12,7 @@ import pytest
 from dispatcher.audience import Column, Kind, Member
 from dispatcher.delivery import Lane, Selector
 from dispatcher.emitted import Event
-from dispatcher.enrolment import EnrolmentState
+from dispatcher.enrolment import FORGOTTEN, EnrolmentState
 from dispatcher.errors import AutomationError, EventConflict, LedgerUnavailable, NotFound, SubmissionError
 from dispatcher.events import EnrolmentFailed
 from dispatcher.flow import Flow
@@ -366,6 +366,18 @@ def test_a_rate_of_its_own_holds() -> None:
     assert len(theatre.steps()) == 25
 
 
+def test_a_rate_that_was_too_low_is_put_right_by_another_version() -> None:
+    theatre = Theatre(automation({"step": "hello"}, rate=["1/day"]))
+    for number in range(205):  # more than are looked at in one go
+        theatre.emit(number=number)
+    theatre.wait(60)
+    assert len(theatre.steps()) == 1
+    theatre.load(automation({"step": "hello"}))
+    theatre.emit(number=999)
+    theatre.wait(60)
+    assert len(theatre.steps()) == 206
+
+
 def test_the_ledger_away_loses_no_mail_of_an_event_that_was_taken() -> None:
     theatre = Theatre(automation({"step": "hello"}))
     moved = theatre.ledger.automations.moved
@@ -438,6 +450,40 @@ def test_a_kind_of_event_that_those_inside_need_stays() -> None:
         theatre.dispatcher.automations.load([other, fitting], ANNA)
     theatre.wait(2 * HOUR)
     assert theatre.dispatcher.automations.load([other, fitting], ANNA) == ["event ordered", "welcome version 2"]
+
+
+def test_a_key_that_those_inside_leave_by_stays() -> None:
+    theatre = Theatre(automation({"step": "hello"}, {"step": "tips", "after": "1h"}, exit=["left"]))
+    theatre.emit()
+    other = {**kind("left"), "data": {"properties": {"customer": {"properties": {"no": {"type": "string"}}}}}}
+    other["sample"] = {}
+    with pytest.raises(AutomationError, match="automation welcome goes by it: key"):
+        theatre.dispatcher.automations.load([other, automation({"step": "hello"})], ANNA)
+
+
+def test_a_ledger_that_is_away_for_a_moment_pauses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    theatre = Theatre(automation({"step": "hello", "after": "1h", "if": ["customer.vip = true"]}))
+    theatre.emit(vip=True)
+
+    def away(*_: object) -> None:
+        raise LedgerUnavailable("the server closed the connection")
+
+    monkeypatch.setattr("dispatcher.flows.columns_of", away)
+    theatre.dispatcher.automations._flows._flows.clear()  # as in a process that has just begun
+    theatre.clock.now += 2 * HOUR
+    with pytest.raises(LedgerUnavailable):
+        theatre.dispatcher.advance(10.0)
+    monkeypatch.undo()
+    theatre.wait(60)
+    assert not theatre.dispatcher.automations.get("welcome").paused
+    assert theatre.steps() == [("hello", "sent")]
+
+
+def test_what_is_said_of_who_is_forgotten_is_no_reason_to_leave() -> None:
+    theatre = Theatre(automation({"step": "hello"}, {"step": "tips", "after": "1h"}))
+    theatre.emit()
+    with pytest.raises(SubmissionError, match="say it in other words"):
+        theatre.dispatcher.automations.exit("welcome", "7", replace(ANNA, reason=FORGOTTEN))
 
 
 def test_an_automation_that_cannot_tell_whom_it_means_pauses_and_keeps_no_other() -> None:

@@ -199,6 +199,13 @@ def test_no_file_is_made_in_another_folder(stage: Stage, filename: str) -> None:
         check(stage, renderer="pdf", filename=filename)
 
 
+def test_a_name_that_is_too_long_for_a_file_is_that_rows_fault(stage: Stage) -> None:
+    stage.dispatcher.reports._renderers = {"pdf"}
+    rows = Table(("ada@example.com", "李" * 90, None, "en"))
+    said = found(stage, rows, files=[], folder=None, renderer="pdf", filename="{customer}.pdf")
+    assert "is longer than a file's name may be" in said["name"][0]
+
+
 def test_a_name_that_values_make_a_way_of_is_that_rows_fault(stage: Stage) -> None:
     stage.dispatcher.reports._renderers = {"pdf"}
     rows = Table(("ada@example.com", ".", None, "en"), ("li@example.com", "1002\r\nX: y", None, "en"))

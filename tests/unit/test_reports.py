@@ -11,7 +11,7 @@ import pytest
 from dispatcher import reports
 from dispatcher.delivery import Lane, Selector, State
 from dispatcher.distribution import COLUMNS
-from dispatcher.errors import FileFault, InvalidToken, SubmissionError
+from dispatcher.errors import FileFault, InvalidToken, LedgerUnavailable, SubmissionError
 from dispatcher.events import Event, ReportEnded
 from dispatcher.report_job import Report, ReportState
 from dispatcher.schedule import ScheduleSpec
@@ -168,6 +168,35 @@ def test_one_that_is_cancelled_on_its_way_is_not_gone_on_with(stage: Stage, monk
     assert stage.dispatcher.reports.sums("november") == {State.CANCELLED: 1}
 
 
+def test_one_that_was_cancelled_is_not_sent_by_the_same_command(stage: Stage) -> None:
+    send(stage)
+    stage.dispatcher.reports.cancel("november", ANNA)
+    with pytest.raises(SubmissionError, match="november: was cancelled; send it under another name"):
+        send(stage)
+
+
+def test_a_resend_that_was_stopped_says_that_it_is_for_others_now(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "CHUNK", 1)
+    send(stage)
+    stage.dispatcher.deliver(Lane.BULK)
+    add = stage.ledger.reports.add
+
+    def stops(*given: Any) -> bool:
+        add(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.ledger.reports, "add", stops)
+    resend = stage.dispatcher.reports.resend
+    with pytest.raises(KeyboardInterrupt):
+        resend("november", "again", (State.SENT,), None, ANNA)
+    monkeypatch.setattr(stage.ledger.reports, "add", add)
+    with pytest.raises(SubmissionError, match="again: was stopped on its way, and is for others by now: cancel it"):
+        resend("november", "again", (State.SENT,), {"ada@example.com": "ada@example.com"}, ANNA)
+    assert resend("november", "again", (State.SENT,), None, ANNA).cursor == 2
+
+
 def test_a_cancel_that_was_killed_half_way_is_ended(stage: Stage) -> None:
     send(stage)
     stage.ledger.reports.cancel("november", ANNA)
@@ -256,6 +285,26 @@ def test_a_schedule_runs_one_for_each_occurrence(stage: Stage) -> None:
     while stage.dispatcher.advance(5.0, again=True):
         pass
     assert len(stage.dispatcher.reports.listed()) == 2
+
+
+def test_a_report_that_has_no_room_keeps_no_other_waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = stage.files_of_reports.look
+
+    def full(folder: str | None, name: str) -> Any:
+        if folder == "bad":
+            raise LedgerUnavailable("No space left on device")
+        return look(folder, name)
+
+    monkeypatch.setattr(stage.files_of_reports, "look", full)
+    stage.manifests.rows["people.csv"] = PEOPLE
+    for name, folder in (("a-bad", "bad"), ("b-good", "out")):
+        document = {**spec(folder=folder).document(), "manifest": "people.csv"}
+        stage.dispatcher.schedules.add(name, ScheduleSpec(every="1h", report=document), ANNA)
+    stage.clock.now += 3601
+    with pytest.raises(LedgerUnavailable):
+        stage.dispatcher.advance(5.0, again=True)
+    assert [str(each.outcome)[:13] for each in stage.dispatcher.schedules.history("b-good")] == ["report b-good"]
+    assert stage.dispatcher.schedules.history("a-bad")[0].outcome == ""
 
 
 def test_an_occurrence_whose_check_fails_says_what_was_found(stage: Stage) -> None:

@@ -35,6 +35,8 @@ class SqlAutomations:
         self, specs: Sequence[tuple[Mapping[str, Any], Scan | None]], types: Sequence[Mapping[str, Any]], actor: Actor
     ) -> list[str]:
         with self._database.writing() as tx:
+            mine = select(automations.c.id).where(automations.c.name.in_([each["automation"] for each, _ in specs]))
+            tx.execute(mine.order_by(automations.c.id).with_for_update())  # in the order in which events lock them
             changed = [f"event {each['event']}" for each in types if _load_type(tx, each, actor)]
             for document, scan in specs:
                 if number := _load(tx, document, scan, actor):

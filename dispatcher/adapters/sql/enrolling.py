@@ -70,7 +70,8 @@ _TRIES = 10
 _UNMET = enrolments.c.state == _EXPECTED
 _GOES = ~automations.c.paused
 _THROUGH = EnrolmentState.FINISHED, EnrolmentState.EXITED
-_MET = *_THROUGH, EnrolmentState.ACTIVE, EnrolmentState.FAILED
+_INSIDE = EnrolmentState.ACTIVE, EnrolmentState.FAILED
+_MET = *_THROUGH, *_INSIDE
 _WAITING = and_(enrolments.c.state == _ACTIVE, enrolments.c.due_at.is_not(None))
 _CHANGE = update(enrolments).where(enrolments.c.id == bindparam("number"))
 _EVENT = "name", "event_id", "producer", "at", "received_at", "data", "fingerprint"
@@ -308,15 +309,15 @@ def _in(state: EnrolmentState) -> ColumnElement[bool]:
 
 def inside_of(tx: Transaction, owner: Automation) -> int:
     """How many are in one."""
-    mine = select(func.count()).where(enrolments.c.automation_id == owner.id, _in(EnrolmentState.ACTIVE))
-    return int(tx.execute(mine).scalar_one())
+    mine = select(func.count()).where(enrolments.c.automation_id == owner.id)
+    return sum(int(tx.execute(mine.where(_in(state))).scalar_one()) for state in _INSIDE)
 
 
 def inside(tx: Transaction) -> set[tuple[int, int]]:
     """See interfaces.Automations.inside."""
-    going = _in(EnrolmentState.ACTIVE), enrolments.c.automation_id.in_(select(automations.c.id))
-    rows = select(enrolments.c.automation_id, enrolments.c.version).where(*going).distinct()
-    return {(owner, version) for owner, version in tx.execute(rows)}
+    rows = select(enrolments.c.automation_id, enrolments.c.version).distinct()
+    rows = rows.where(enrolments.c.automation_id.in_(select(automations.c.id)))
+    return {(owner, version) for state in _INSIDE for owner, version in tx.execute(rows.where(_in(state)))}
 
 
 def counts(tx: Transaction, owner: Automation) -> dict[tuple[EnrolmentState, str | None], int]:
@@ -329,9 +330,8 @@ def counts(tx: Transaction, owner: Automation) -> dict[tuple[EnrolmentState, str
 
 def states(tx: Transaction) -> dict[EnrolmentState, int]:
     """How many are inside, and how many have failed."""
-    meant = EnrolmentState.ACTIVE, EnrolmentState.FAILED
     found = {}
-    for state in meant:  # one by one: the many who are through are not looked at
+    for state in _INSIDE:  # one by one: the many who are through are not looked at
         query = select(func.count()).where(_in(state), enrolments.c.automation_id.in_(select(automations.c.id)))
         found[state] = int(tx.execute(query).scalar_one())
     return found
@@ -393,12 +393,16 @@ def forget(tx: Transaction, found: Past) -> int:
     """See interfaces.Automations.forget; of whom something came meanwhile stays."""
     old = enrolments.c.changed_at <= found.since
     gone = tx.execute(delete(events).where(events.c.id.in_(found.events))).rowcount if found.events else 0
-    if found.unmet:
-        gone += tx.execute(delete(enrolments).where(enrolments.c.id.in_(found.unmet), _UNMET, old)).rowcount
-    if found.done:
+    if unmet := _still(tx, and_(enrolments.c.id.in_(found.unmet), _UNMET, old)):
+        gone += tx.execute(delete(enrolments).where(enrolments.c.id.in_(unmet))).rowcount
+    through = enrolments.c.state.in_([state.value for state in _THROUGH])
+    if done := _still(tx, and_(enrolments.c.id.in_(found.done), through, old)):
         wiped = {"address": "", "data": {}, "seen": {}, "outcome": FORGOTTEN}
-        mine = and_(enrolments.c.id.in_(found.done), old, enrolments.c.state.in_([state.value for state in _THROUGH]))
-        steps_of = select(enrolments.c.id).where(mine)
-        tx.execute(delete(enrolment_steps).where(enrolment_steps.c.enrolment_id.in_(steps_of)))
-        gone += tx.execute(update(enrolments).where(mine).values(wiped)).rowcount
+        tx.execute(delete(enrolment_steps).where(enrolment_steps.c.enrolment_id.in_(done)))
+        gone += tx.execute(update(enrolments).where(enrolments.c.id.in_(done)).values(wiped)).rowcount
     return gone
+
+
+def _still(tx: Transaction, which: ColumnElement[bool]) -> Sequence[int]:
+    """The numbers of whom that holds, locked in their order."""
+    return tx.execute(select(enrolments.c.id).where(which).order_by(enrolments.c.id).with_for_update()).scalars().all()

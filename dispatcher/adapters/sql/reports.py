@@ -152,12 +152,15 @@ class SqlReports:
         with self._database.writing() as tx:
             if live(tx, number):  # somebody has tried some of them again just now
                 return False
-            if report.state is ReportState.CANCELLED:  # it was held
-                pausing.lift(tx, "submission", report.submission, report.actor)
             cancelled = reports.c.state == ReportState.CANCELLED.value
-            state = case((cancelled, reports.c.state), else_=ReportState.FINISHED.value)
-            ends = {"state": state, "sums": sums, "finished_at": tx.now, "changed_at": tx.now}
-            return tx.execute(update(reports).where(*mine).values(ends)).rowcount == 1
+            becomes = case((cancelled, reports.c.state), else_=ReportState.FINISHED.value)
+            ends = {"state": becomes, "sums": sums, "finished_at": tx.now, "changed_at": tx.now}
+            state = tx.execute(
+                update(reports).where(*mine).values(ends).returning(reports.c.state)
+            ).scalar_one_or_none()
+            if state == ReportState.CANCELLED.value:  # perhaps since it was read; it was held
+                pausing.lift(tx, "submission", report.submission, report.actor)
+            return state is not None
 
     def reported(self, report: Report) -> None:
         with self._database.writing() as tx:
