@@ -1,6 +1,7 @@
 """What people do with campaigns: make one, check it, try it, start it, hold it, and see what became of everybody."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dispatcher.address import parse
@@ -150,7 +151,7 @@ class Campaigns:
         for setting in ("hours", "zone", "rate"):
             if value := getattr(found.spec, setting):
                 shared[setting] = list(value) if setting == "rate" else value
-        accepted = accepted._replace(shared=shared, template=checked.get("template", accepted.template))
+        accepted = replace(accepted, shared=shared, template=checked.get("template", accepted.template))
         started = self._store.start(found, accepted, found.spec.earliest(), actor)
         self._begun()
         return started

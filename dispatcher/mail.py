@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 _ATOM = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*"
@@ -159,14 +159,16 @@ class Blob:
     size: int
 
 
-class AcceptedDelivery(NamedTuple):  # as the next two, one for each mail: see events.DeliveryTried
+@dataclass(frozen=True, slots=True)
+class AcceptedDelivery:
     """One recipient of an accepted message; ``kind`` is ``to``, ``cc`` or ``bcc``."""
 
     rcpt: str
     kind: str = "to"
 
 
-class AcceptedMessage(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AcceptedMessage:
     """One message of an accepted submission. ``own`` is JSON: what goes over the shared content.
 
     Keys of ``own``: ``to``, ``cc`` (header addresses as strings), ``locale``, ``data``, ``headers``, ``metadata``,
@@ -178,7 +180,8 @@ class AcceptedMessage(NamedTuple):
     secrets: dict[str, Any] | None = None
 
 
-class Accepted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Accepted:
     """A checked and normalised submission, ready for the ledger.
 
     Keys of ``shared`` (JSON): ``from``, ``mail_from``, ``reply_to``, ``headers``, ``attachments`` (each ``blob``,
@@ -203,7 +206,7 @@ class Accepted(NamedTuple):
     expires_at: float | None = None
     if_in_doubt: str = "resend"
     tags: tuple[str, ...] = ()
-    metadata: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+    metadata: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, Any] | None = None
     list: str | None = None
 

@@ -47,7 +47,7 @@ class MemoryReports:
                     raise SubmissionError("name", why)
                 return found
             now, who = self._now(), signature(actor)
-            submission = self._store.insert(accepted._replace(messages=()), now, lambda *_: None)
+            submission = self._store.insert(replace(accepted, messages=()), now, lambda *_: None)
             made = Report(
                 id=next(self._numbers), name=asked.name, state=ReportState.TAKING, spec=dict(asked.spec),
                 digest=asked.digest, files=asked.files, missing=asked.missing, submission=submission.public_id,

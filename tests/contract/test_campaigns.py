@@ -43,7 +43,7 @@ def started(kept: Kept, people: int = 3, bad: int = 0, start_at: float | None = 
 def submission(**fields: Any) -> Accepted:
     """What its recipients share; they come later."""
     usual = {"lane": "bulk", "list": "news", "shared": {"from": "shop@example.com"}, "fingerprints": {}}
-    return accepted(**{**usual, **fields})._replace(messages=())
+    return replace(accepted(**{**usual, **fields}), messages=())
 
 
 def rows(*numbers: int, due_at: float, fault: str = "") -> list[Expanded]:

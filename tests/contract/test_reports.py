@@ -3,6 +3,7 @@ stays what it was."""
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ def asked(total: int = 2, digest: str = "d" * 64, name: str = "november") -> Ask
 
 
 def begun(kept: Kept, total: int = 2) -> Report:
-    made = accepted(lane="bulk")._replace(messages=())
+    made = replace(accepted(), messages=(), lane="bulk")
     shared = {**made.shared, "attachments": [attachment(TERMS)]}
-    return kept.ledger.reports.begin(asked(total), made._replace(shared=shared), ANNA)
+    return kept.ledger.reports.begin(asked(total), replace(made, shared=shared), ANNA)
 
 
 def row(n: int, address: str, file: ReportFile | None = None, **own: Any) -> Expanded:

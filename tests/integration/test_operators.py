@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_the_mail_of_a_campaign_is_held_by_its_campaign_until_that_is_over(
     ledger.audiences.ready(audience.id, ANNA)
     draft = ledger.campaigns.create("spring", CampaignSpec("newsletter", "people", "news"), ANNA)
     checked = ledger.campaigns.check(draft, audience.id, {"ok": True, "template": "0" * 64}, ANNA)
-    shared = accepted(lane="bulk", list="news")._replace(messages=())
+    shared = replace(accepted(lane="bulk", list="news"), messages=())
     campaign = ledger.campaigns.start(checked, shared, None, ANNA)
     name = campaign.submission or ""
     if begun:
