@@ -15,6 +15,7 @@ from dispatcher.flow import Flow, laid_over
 from dispatcher.hours import Hours
 from dispatcher.kind import Kind
 from dispatcher.names import unknown
+from dispatcher.naming import literal_fault
 from dispatcher.rate import Rate
 from dispatcher.schema import DataSchema, SchemaError
 from dispatcher.zones import zone
@@ -143,6 +144,10 @@ def _alone(spec: AutomationSpec, document: Mapping[str, Any]) -> Iterator[Fault]
             check()
         except (ValueError, DispatcherError) as error:
             yield Fault(place, getattr(error, "reason", str(error)))
+    for n, step in enumerate(spec.steps):
+        for name in ("subject", "text", "html"):
+            if fault := literal_fault((step.send or {}).get(name, "")):
+                yield Fault(f"steps[{n}].send.{name}", fault)
     misplaced = ("key", "person") if spec.date else ("under",)
     for name in misplaced:
         if name in document:

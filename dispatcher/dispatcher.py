@@ -137,7 +137,7 @@ class Dispatcher:
             begun=queue.expand, clock=self.clock,
         )  # fmt: skip
         self.reports = Reports(
-            ledger, accepting=self._accept_files, files=files, renderers=renderers.names,
+            ledger, accepting=self._accept_files, files=files, renderers=renderers,
             begun=queue.expand, clock=self.clock, max_bytes=self.policy.max_bytes,
         )  # fmt: skip
         self.schedules = Schedules(

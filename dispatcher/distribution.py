@@ -136,8 +136,13 @@ def _difference(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) ->
     where = f"mail {there['mail']}, {there['address']}, {there['file']}"
     if old is None or new is None:
         return f"{where}: {'is' if old is None else 'was'} only in the {'ledger' if old is None else 'document'}"
-    changed = [f"{name} was {old.get(name)}, is {new[name]}" for name in COLUMNS if old.get(name) != new[name]]
+    pairs = [(name, old.get(name), new[name]) for name in COLUMNS]
+    changed = [f"{name} was {_word(was)}, is {_word(now)}" for name, was, now in pairs if was != now]
     return f"{where}: {'; '.join(changed)}"
+
+
+def _word(value: Any) -> str:
+    return "nothing" if value is None else str(value)
 
 
 def _attached(filename: str, content_type: str, content: bytes) -> dict[str, str]:

@@ -6,7 +6,14 @@ from typing import Any
 from urllib.parse import quote
 
 _MAX_NAME = 255  # octets, wherever files are kept
+_TEMPLATED = re.compile(r"\{\{[^}]{0,40}|\{%[^%]{0,40}")
 _NAMED = re.compile(r"\{([^{}]*)\}")
+
+
+def literal_fault(text: str) -> str:
+    """Why this is hardly meant as it stands, where no template is rendered; empty when it may be."""
+    found = _TEMPLATED.search(text)
+    return f"{found[0]} would stand in the mail like this: only templates have variables" if found else ""
 
 
 def named(pattern: str) -> set[str]:

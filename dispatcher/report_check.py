@@ -12,7 +12,7 @@ from typing import Any
 from dispatcher import naming
 from dispatcher.audience import BadRow
 from dispatcher.errors import FileFault, SubmissionError
-from dispatcher.interfaces import FileSource, Found
+from dispatcher.interfaces import FileSource, Found, Renderers
 from dispatcher.mail import Accepted
 from dispatcher.manifest import Manifest, Person
 from dispatcher.mime import check_attachment
@@ -68,13 +68,13 @@ class Checked:
 
 @dataclass(slots=True)
 class Check:
-    """One check. ``accept`` checks a submission, whose attachments its second argument finds; ``renderers`` are the
-    names that the settings have; a mail may have ``max_bytes``."""
+    """One check. ``accept`` checks a submission, whose attachments its second argument finds; a mail may have
+    ``max_bytes``."""
 
     spec: ReportSpec
     source: FileSource
     accept: Accept
-    renderers: Collection[str]
+    renderers: Renderers
     max_bytes: int
     _found: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _first: dict[str, str] = field(default_factory=dict)  # who has a file, by its path and by its content
@@ -93,7 +93,7 @@ class Check:
             recipients += 1
             progress(1)
             if isinstance(person, BadRow):
-                self._note("recipient", f"row {person.n}", f"{person.field}: {person.reason}")
+                self._note("recipient", f"row {person.n}", f"{person.field}: {person.reason}".removeprefix(": "))
                 continue
             made = self._mails(person, shared, named=manifest.names_files)
             mails += made or ()
@@ -104,9 +104,8 @@ class Check:
 
     def _check_names(self, manifest: Manifest) -> None:
         spec = self.spec
-        if spec.renderer is not None and spec.renderer not in self.renderers:
-            known = ", ".join(sorted(self.renderers)) or "none"
-            raise SubmissionError("renderer", f"[reports] renderers has no {spec.renderer!r}; there is {known}")
+        if spec.renderer is not None:
+            self._check_renderer(spec.renderer, manifest)
         for name, pattern in (
             *(("files", each) for each in spec.files),
             ("filename", spec.filename),
@@ -116,6 +115,13 @@ class Check:
                 raise SubmissionError(name, f"{pattern}: {manifest.source} has no column {unknown[0]!r}")
         if not (spec.files or spec.attach or spec.renderer or manifest.names_files):
             raise SubmissionError("files", "nothing is attached: give a pattern, a column file, attach or a renderer")
+
+    def _check_renderer(self, name: str, manifest: Manifest) -> None:
+        if name not in self.renderers.names:
+            known = ", ".join(sorted(self.renderers.names)) or "none"
+            raise SubmissionError("renderer", f"[reports] renderers has no {name!r}; there is {known}")
+        if unknown := sorted(self.renderers.wanted(name) - manifest.names):
+            raise SubmissionError("renderer", f"{name} asks for {unknown[0]!r}: {manifest.source} has no such column")
 
     def _document(self) -> dict[str, Any]:
         document = self.spec.shared()
@@ -132,7 +138,7 @@ class Check:
             self._used.add(each.path)
             self._first |= {each.path: "everybody", each.file.sha256: "everybody"}
         if _encoded(found) > self.max_bytes - _ROOM:
-            raise SubmissionError("attach", f"{_encoded(found):,} bytes of files in a mail of {self.max_bytes:,}")
+            raise SubmissionError("attach", f"{_sized(found)}, which may have {self.max_bytes:,}")
         return tuple(found)
 
     def _mails(self, person: Person, shared: Sequence[Found], *, named: bool) -> list[Ready] | None:
@@ -177,7 +183,7 @@ class Check:
         try:
             parts, report = self._parts(person, files, room)
             if any(_encoded(part) > room for part in parts):
-                self._note("too large", who, f"{_encoded(files):,} bytes of files in a mail of {self.max_bytes:,}")
+                self._note("too large", who, f"{_sized(files)}, which may have {self.max_bytes:,}")
                 return []
             made = [
                 self._ready(person, part, shared, report | ({"part": f"{n}/{len(parts)}"} if len(parts) > 1 else {}))
@@ -221,7 +227,10 @@ class Check:
                 theirs = data.get("report", {})
                 if not isinstance(theirs, Mapping):
                     raise SubmissionError("data.report", "is no object; its url or part has no place there")
-                data["report"] = {**spec.data.get("report", {}), **theirs, **report}
+                told = {**spec.data.get("report", {}), **theirs, **report}
+                if "url" in report and spec.renderer is None and told.get("attached"):  # as the others' are
+                    told["attached"] = False
+                data["report"] = told
             recipient["data"] = data
         document = {**self._document(), "attachments": given(shared), "recipients": [recipient]}
         (message,) = self.accept(document, stored([*files, *shared])).messages
@@ -275,6 +284,10 @@ def stored(files: Sequence[Found]) -> Stored:
 def _encoded(files: Sequence[Found]) -> int:
     """Bytes that they have in a mail."""
     return int(sum(each.file.size for each in files) * BASE64_GROWTH)
+
+
+def _sized(files: Sequence[Found]) -> str:
+    return f"{sum(each.file.size for each in files):,} bytes of files, {_encoded(files):,} in a mail"
 
 
 def _parted(files: Sequence[Found], room: int) -> list[list[Found]]:

@@ -13,6 +13,7 @@ from dispatcher import naming
 from dispatcher.delivery import State
 from dispatcher.errors import SubmissionError
 
+RESEND = "resend_of"  # the first report, in the spec of a resend; the number there, in the content of its mails
 MAX_FINDINGS = 20  # of a kind that are named; the others are counted
 _TEXTS = frozenset({"files", "attach", "reply_to", "tags"})
 _OBJECTS = frozenset({"data", "headers"})
@@ -101,6 +102,9 @@ class ReportSpec:
     def check(self) -> None:
         """Refuse what can be seen to be wrong without the manifest. Raises SubmissionError."""
         _check_too_large(self)
+        for name in ("subject", "text", "html"):
+            if fault := naming.literal_fault(getattr(self, name) or ""):
+                raise SubmissionError(name, fault)
         if (self.renderer is None) != (self.filename is None):
             raise SubmissionError("filename", "goes with a renderer, which needs one")
         if self.filename is not None and (fault := naming.part_fault(self.filename)):
@@ -177,6 +181,11 @@ class ReportRow(NamedTuple):
         """Their own; what all of them get is the report's."""
         return files_of(self.own)
 
+    @property
+    def origin(self) -> int:
+        """Its number in the report of which this one is a resend, perhaps of a resend."""
+        return int(self.own.get(RESEND, self.n))
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -206,6 +215,12 @@ class Report:
     def owner(self) -> str | None:
         """Who is told when it is over."""
         found = self.spec.get("owner")
+        return found if isinstance(found, str) else None
+
+    @property
+    def resend_of(self) -> str | None:
+        """The first report whose mails go again with this one."""
+        found = self.spec.get(RESEND)
         return found if isinstance(found, str) else None
 
 

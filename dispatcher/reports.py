@@ -10,12 +10,12 @@ from dispatcher.address import mailbox
 from dispatcher.campaign import Expanded
 from dispatcher.delivery import LIVE, WAITING, Actor, Selector, State
 from dispatcher.errors import SubmissionError
-from dispatcher.interfaces import Clock, FileSource, Found, Ledger, Rows
+from dispatcher.interfaces import Clock, FileSource, Found, Ledger, Renderers, Rows
 from dispatcher.mail import Accepted
 from dispatcher.manifest import Manifest
 from dispatcher.names import check_name
 from dispatcher.report_check import Accept, Check, Checked, Ready, given, stored
-from dispatcher.report_job import Asked, Report, ReportRow, ReportSpec, ReportState
+from dispatcher.report_job import RESEND, Asked, Report, ReportRow, ReportSpec, ReportState
 from dispatcher.suppression import normal
 from dispatcher.written import encode
 
@@ -36,7 +36,7 @@ class Reports:
         *,
         accepting: Callable[[], Accept],
         files: FileSource,
-        renderers: Collection[str],
+        renderers: Renderers,
         begun: Callable[[], object],
         clock: Clock,
         max_bytes: int,
@@ -79,24 +79,35 @@ class Reports:
         self, name: str, again: str, states: Collection[State], to: Mapping[str, str] | None, actor: Actor
     ) -> Report:
         """A report ``again`` of those of this one that ended in these states, with the same files; ``to``: only these
-        addresses, and where each of them is now. Raises SubmissionError where there is nobody, or somebody else is
-        named, or for a state that is no end: it may still go."""
+        addresses, and where each of them is now. What has become of them in other resends counts: who was sent it there
+        is ``sent``. Raises SubmissionError where there is nobody, or somebody else is named, and where anything may
+        still go."""
         check_name(again)
         if live := sorted(LIVE.intersection(states)):
             raise SubmissionError("only", f"{live[0]} is not over: it may still go, and would go twice")
         old = self._store.get(name)
-        spec = ReportSpec.parse({**old.spec, "allow_missing": False})
+        spec = ReportSpec.parse(
+            {name: value for name, value in old.spec.items() if name not in ("allow_missing", RESEND)}
+        )
+        live, sent = self._elsewhere(old, again)
         moved = None if to is None else {normal(address): new for address, new in to.items()}
         if to is not None and moved is not None and len(moved) < len(to):
             raise SubmissionError("to_list", "one address is there twice, in two spellings")
         chosen = [
-            row for row in self.rows(old) if row.state in states and (moved is None or normal(row.address) in moved)
+            row
+            for row in self.rows(old)
+            if row.state in states
+            and (row.origin not in sent or State.SENT in states)
+            and (moved is None or normal(row.address) in moved)
         ]
+        if waiting := [row for row in chosen if row.origin in live]:
+            why = f"{waiting[0].address} has it under way by {live[waiting[0].origin]}: wait for that, or cancel it"
+            raise SubmissionError(name, why)
         if moved is not None and (strange := sorted(moved.keys() - {normal(row.address) for row in chosen})):
             which = " or ".join(sorted(states))
             raise SubmissionError("to_list", f"{strange[0]} is nobody of {name} that is {which}; nothing was sent")
         if not chosen:
-            raise SubmissionError(name, f"nobody of it is {' or '.join(sorted(states))}")
+            raise SubmissionError(name, f"nobody of it is {' or '.join(sorted(states))}, other resends counted in")
         mails = tuple(_moved(row, None if moved is None else moved[normal(row.address)]) for row in chosen)
         shared = tuple(Found("", file) for file in old.files)
         accepted = self._accepting()(
@@ -105,7 +116,25 @@ class Reports:
         )
         digest = Checked(accepted, shared, mails, (), len(mails), ()).digest(spec)
         self._must_be_the_same(again, digest)
-        return self._take(Asked(again, old.spec, digest, old.files, (), len(mails)), accepted, mails, actor, _silent)
+        whole = {**spec.document(), RESEND: old.resend_of or old.name}
+        asked = Asked(again, whole, digest, old.files, (), len(mails))
+        return self._take(asked, accepted, mails, actor, _silent)
+
+    def _elsewhere(self, old: Report, again: str) -> tuple[dict[int, str], set[int]]:
+        """Of those in the same first report, by their numbers there: for whom another resend of it (or it itself) is
+        under way, with its name, and whom one was sent to. Raises SubmissionError for one that is being taken in."""
+        first, live, sent = old.resend_of or old.name, dict[int, str](), set[int]()
+        for report in self._store.listed():
+            if first not in (report.name, report.resend_of) or report.name in (old.name, again):
+                continue
+            if report.state is ReportState.TAKING:
+                raise SubmissionError(old.name, f"{report.name} is being taken in: go on with that, or cancel it")
+            for row in self.rows(report):
+                if row.state in LIVE:
+                    live[row.origin] = report.name
+                elif row.state is State.SENT:
+                    sent.add(row.origin)
+        return live, sent
 
     def _must_be_the_same(self, again: str, digest: str) -> None:
         """A resend that was stopped is gone on with, unless others have ended in these states since."""
@@ -182,7 +211,8 @@ def _blobs(mails: Sequence[Ready]) -> list[str]:
 
 def _moved(row: ReportRow, to: str | None) -> Ready:
     """The same mail to somebody, perhaps at another address. A file that was rendered for them is not made again."""
+    own = {**row.own, RESEND: row.origin}
     if to is None:
-        return Ready(row.address, row.own, ())
+        return Ready(row.address, own, ())
     spec, shown = mailbox(to, "to_list")
-    return Ready(spec, {**row.own, "to": [shown]}, ())
+    return Ready(spec, {**own, "to": [shown]}, ())

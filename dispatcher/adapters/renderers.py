@@ -12,15 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dispatcher.errors import LedgerUnavailable, RenderError
 from dispatcher.filetype import HEAD_BYTES, misnamed
 from dispatcher.mail import Blob
-from dispatcher.naming import argument, part_fault
+from dispatcher.naming import argument, named, part_fault
 
 Program = Sequence[str] | str  # the arguments of a command, or "module:function"
+_OUT = "out"  # in its arguments: where the file is to be
 _SAID = 2000  # bytes of what it complains of
 _SHOWN = 200
 _NO_ROOM = frozenset(
@@ -53,6 +55,10 @@ class CommandRenderers:
     def names(self) -> Collection[str]:
         return self._programs.keys()
 
+    def wanted(self, name: str) -> AbstractSet[str]:
+        program = self._programs[name]
+        return set() if isinstance(program, str) else set().union(*map(named, program)) - {_OUT}
+
     def render(self, name: str, filename: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         where = f"renderer {name}"
         if fault := part_fault(filename):
@@ -69,7 +75,7 @@ class CommandRenderers:
         if isinstance(program, str):
             return [sys.executable, "-m", "dispatcher.adapters.render_call", program, str(out)]
         try:
-            return [argument(each, {**values, "out": str(out)}) for each in program]
+            return [argument(each, {**values, _OUT: str(out)}) for each in program]
         except ValueError as error:
             raise RenderError(f"renderer {name}", str(error)) from None
 

@@ -128,11 +128,12 @@ def pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in found)
 
 
-def read_text(path: str, option: str) -> str:
-    """A UTF-8 file, or stdin for ``-``. Raises ConfigurationError naming the option."""
+def read_text(path: str, option: str, *, exact: bool = False) -> str:
+    """A UTF-8 file, or stdin for ``-``; a mark of the byte order before it is no part of it, unless it is to be
+    ``exact``. Raises ConfigurationError naming the option."""
     try:
         content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8" if exact else "utf-8-sig")
     except OSError as error:
         raise ConfigurationError(option, f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -52,7 +52,7 @@ def verify(
     """Check that a document was signed here and not changed since, and compare it with the ledger. Exit 1 if not."""
     with opened() as dispatcher:
         try:
-            found = dispatcher.distribution.verify(read_text(file, "FILE"))
+            found = dispatcher.distribution.verify(read_text(file, "FILE", exact=True))
         except InvalidToken as error:
             if as_json:
                 document({"file": file, "signed": False, "reason": str(error)})

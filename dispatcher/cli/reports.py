@@ -10,6 +10,7 @@ from dispatcher.cli.output import Json, Reason, Yes, confirmed, count, document,
 from dispatcher.cli.report_proof import app as proof
 from dispatcher.cli.report_view import facts, follow, show_check, show_one
 from dispatcher.delivery import WAITING
+from dispatcher.errors import SubmissionError
 
 if TYPE_CHECKING:
     from dispatcher.report_job import ReportSpec
@@ -139,8 +140,12 @@ def show(
 @app.command("cancel", epilog="Example: dispatcher reports cancel statements-2026-11 --reason 'wrong month' --yes")
 def cancel(name: Name, reason: Reason = "", yes: Yes = False, as_json: Json = False) -> None:
     """End it. What was not sent yet does not go, and no more is taken in; this cannot be taken back."""
+    from dispatcher.report_job import ended  # noqa: PLC0415 - --help needs none of it
+
     with opened() as dispatcher:
         found, sums = dispatcher.reports.get(name), dispatcher.reports.sums(name)
+        if fault := ended(found):
+            raise SubmissionError(name, f"{fault}; nothing was done")
         waiting = found.total - found.cursor + sum(sums.get(state, 0) for state in WAITING)
         confirmed(f"{count(waiting, 'mail')} of {name} will not be sent", yes=yes)
         found = dispatcher.reports.cancel(name, actor(reason))

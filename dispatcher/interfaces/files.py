@@ -1,6 +1,7 @@
 """The seams by which files of reports come in: from a disk, from programs that make them, and by whose manifest."""
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -43,6 +44,10 @@ class Renderers(Protocol):
 
     @property
     def names(self) -> Collection[str]: ...
+
+    def wanted(self, name: str) -> AbstractSet[str]:
+        """The names of the values that this one cannot do without."""
+        ...
 
     def render(self, name: str, filename: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Make a file and store it: an attachment as ``Accepted.shared`` has them. Raises RenderError."""

@@ -4,6 +4,7 @@ import hashlib
 import io
 import mimetypes
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,6 +64,9 @@ class MemoryRenderers:
     @property
     def names(self) -> Collection[str]:
         return self._functions.keys()
+
+    def wanted(self, name: str) -> AbstractSet[str]:  # noqa: ARG002 - a function takes what there is
+        return set()
 
     def render(self, name: str, filename: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         content = self._functions[name](values)

@@ -92,6 +92,13 @@ def test_one_that_hangs_is_stopped_with_all_that_it_has_begun(tmp_path: Path) ->
     wait_for(lambda: not _lives(child), 10)
 
 
+def test_what_a_command_asks_for_is_known_before() -> None:
+    programs: dict[str, Program] = {"pdf": ("make", "{out}", "--for={customer}", "{month}"), "py": "ours:make"}
+    renderers = CommandRenderers(programs, MemoryBlobs().put, seconds=1.0, max_bytes=1)
+    assert renderers.wanted("pdf") == {"customer", "month"}
+    assert renderers.wanted("py") == set()
+
+
 def test_a_machine_that_has_no_room_is_no_fault_of_the_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     with pytest.raises(LedgerUnavailable, match="renderer pdf: No such file"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.adapters.report_files import ReportFolder
+from dispatcher.cli.opening import read_text
 from dispatcher.cli.report_proof import moved_to
 from dispatcher.errors import ConfigurationError, FileFault
 from dispatcher.memory import MemoryBlobs
@@ -80,3 +81,10 @@ def test_whoever_moved_is_read_with_the_line_of_what_is_wrong(tmp_path: Path) ->
         path.write_text(content, encoding="utf-8")
         with pytest.raises(ConfigurationError, match=said):
             moved_to(path)
+
+
+def test_a_document_is_read_as_it_stands_to_its_first_byte(tmp_path: Path) -> None:
+    path = tmp_path / "proof.json"
+    path.write_bytes(b"\xef\xbb\xbf{}")
+    assert read_text(str(path), "FILE", exact=True) == "\ufeff{}"
+    assert read_text(str(path), "FILE") == "{}"

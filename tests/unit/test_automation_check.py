@@ -65,6 +65,11 @@ STEP = {"step": "hello"}
             "is not as asked for: How long after the step before, such as 36h",
         ),
         (automation({"step": "a", "at": "25:00"}), "steps[0].at", "is not as asked for: A time of day, such as 09:00"),
+        (
+            automation({"step": "a", "send": {"subject": "Hi {{ name }}", "text": "T"}}),
+            "steps[0].send.subject",
+            "{{ name ",
+        ),
         (automation(STEP, zone="Mars"), "zone", "'Mars' is no time zone"),
         (automation(STEP, hours="nine to five"), "hours", "are no hours"),
         (automation(STEP, rate=["many"]), "rate", "many"),

@@ -44,7 +44,9 @@ def test_everything_that_is_wrong_is_found_at_once(stage: Stage) -> None:
             "row 7 (fay@example.com): 1006.pdf is that of row 2 (ada@example.com) too",
         ),
         "wrong type": ("row 4 (cy@example.com): 1003.pdf: is no PDF",),
-        "too large": ("row 5 (di@example.com): 55,558,535 bytes of files in a mail of 26,214,400",),
+        "too large": (
+            "row 5 (di@example.com): 40,600,468 bytes of files, 55,558,535 in a mail, which may have 26,214,400",
+        ),
         "left over": ("1002.pdf", "1003.pdf", "9999.pdf"),
         "name": ("row 9 (hal@example.com): {customer}.pdf: '../1002' cannot be in a file's name",),
     }
@@ -85,6 +87,7 @@ def test_a_row_names_its_files_itself(stage: Stage) -> None:
         ({"too_large": "split"}, "too_large: split goes with a template"),
         ({"under": "report", "data": {"report": "x"}}, "data.report: must be an object"),
         ({"owner": "nobody"}, "owner: "),
+        ({"subject": "For {{ name }}"}, r"subject: \{\{ name  ?would stand in the mail like this"),
         ({"subject": None}, "subject: required"),
         ({"files": "x.pdf"}, "files: must be a list of texts"),
         ({"folders": "x"}, "folders: unknown field"),
@@ -120,7 +123,9 @@ def large(make: Callable[[int], bytes] = noise) -> tuple[Stage, Table]:
 def test_files_that_do_not_fit_are_refused_by_themselves() -> None:
     stage, rows = large()
     assert found(stage, rows, files=[]) == {
-        "too large": ("row 2 (ada@example.com): 1,915,811 bytes of files in a mail of 1,048,576",)
+        "too large": (
+            "row 2 (ada@example.com): 1,400,016 bytes of files, 1,915,811 in a mail, which may have 1,048,576",
+        )
     }
 
 
@@ -136,11 +141,14 @@ def test_files_that_do_not_fit_go_in_several_mails() -> None:
 def test_files_that_do_not_fit_are_linked_however_large_they_are() -> None:
     stage, rows = large(lambda n: noise(n) * 3)
     linked = templated(stage, files=[], too_large="link", link="https://files.example.com/{customer}")
+    linked["data"]["report"]["attached"] = True
+    stage.files["body.txt"] += "{% if report.attached %}attached{% endif %}"
     assert send(stage, rows, **linked).total == 1
     stage.dispatcher.deliver(Lane.BULK)
     (mail,) = stage.transport.sent
     assert b"https://files.example.com/1001" in mail.content
     assert b"large-1.pdf" not in mail.content
+    assert b"attached" not in mail.content
 
 
 def test_files_that_fit_into_an_archive_go_as_one() -> None:
@@ -161,7 +169,10 @@ def test_files_that_fit_into_an_archive_go_as_one() -> None:
 def test_a_file_for_all_that_fits_into_no_mail_is_one_error() -> None:
     stage = staged(max_bytes=1 << 20)
     stage.files_of_reports.files["terms.pdf"] = noise(1) * 2
-    with pytest.raises(SubmissionError, match=r"attach: 1,915,811 bytes of files in a mail of 1,048,576"):
+    with pytest.raises(
+        SubmissionError,
+        match=r"attach: 1,400,016 bytes of files, 1,915,811 in a mail, which may have 1,048,576",
+    ):
         check(stage, attach=["terms.pdf"])
 
 
@@ -188,7 +199,7 @@ def test_what_all_get_is_nobodys_own(stage: Stage) -> None:
 
 def test_a_value_that_is_missing_in_a_name_is_that_rows_fault(stage: Stage) -> None:
     rows = Table(PEOPLE._rows[0], ("li@example.com", None, "1002.pdf", "en"))
-    stage.dispatcher.reports._renderers = {"pdf"}
+    stage.renderers._functions = {"pdf": lambda _: b"%PDF-1.4"}
     made = {"files": [], "renderer": "pdf", "filename": "{customer}.pdf"}
     assert found(stage, rows, **made)["name"] == ("row 3 (li@example.com): {customer}.pdf: there is no 'customer'",)
 
@@ -200,14 +211,14 @@ def test_no_file_is_made_in_another_folder(stage: Stage, filename: str) -> None:
 
 
 def test_a_name_that_is_too_long_for_a_file_is_that_rows_fault(stage: Stage) -> None:
-    stage.dispatcher.reports._renderers = {"pdf"}
+    stage.renderers._functions = {"pdf": lambda _: b"%PDF-1.4"}
     rows = Table(("ada@example.com", "李" * 90, None, "en"))
     said = found(stage, rows, files=[], folder=None, renderer="pdf", filename="{customer}.pdf")
     assert "is longer than a file's name may be" in said["name"][0]
 
 
 def test_a_name_that_values_make_a_way_of_is_that_rows_fault(stage: Stage) -> None:
-    stage.dispatcher.reports._renderers = {"pdf"}
+    stage.renderers._functions = {"pdf": lambda _: b"%PDF-1.4"}
     rows = Table(("ada@example.com", ".", None, "en"), ("li@example.com", "1002\r\nX: y", None, "en"))
     said = found(stage, rows, files=[], folder=None, renderer="pdf", filename="{customer}")
     assert said["name"] == ("row 2 (ada@example.com): {customer}: '.' cannot be in a file's name",)

@@ -85,6 +85,8 @@ def test_the_signed_document_says_what_the_ledger_says(stage: Stage) -> None:
     more["signature"]["also"] = "by somebody else"
     with pytest.raises(InvalidToken):
         distribution.verify(json.dumps(more, indent=1) + "\n")
+    with pytest.raises(InvalidToken):
+        distribution.verify(f"\ufeff{text}")
     for place in range(0, len(text), 97):
         with pytest.raises(InvalidToken):
             distribution.verify(text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :])
@@ -127,6 +129,25 @@ def test_those_who_did_not_get_it_get_the_same_file_where_they_are_now(stage: St
         stage.dispatcher.reports.resend("november", "x", (State.BOUNCED,), None, ANNA)
 
 
+def test_nobody_gets_it_twice_by_two_resends(stage: Stage) -> None:
+    resend = stage.dispatcher.reports.resend
+    send(stage)
+    stage.dispatcher.reports.cancel("november", ANNA)
+    resend("november", "a", (State.CANCELLED,), {"ada@example.com": "ada@example.com"}, ANNA)
+    with pytest.raises(SubmissionError, match=r"november: ada@example\.com has it under way by a: wait for that"):
+        resend("november", "b", (State.CANCELLED,), None, ANNA)
+    stage.dispatcher.reports.cancel("a", ANNA)
+    resend("november", "b", (State.CANCELLED,), None, ANNA)
+    with pytest.raises(SubmissionError, match=r"a: ada@example\.com has it under way by b"):
+        resend("a", "c", (State.CANCELLED,), None, ANNA)
+    stage.dispatcher.deliver(Lane.BULK)
+    assert len(stage.transport.sent) == 2
+    for name in ("november", "a"):
+        with pytest.raises(SubmissionError, match="nobody of it is cancelled, other resends counted in"):
+            resend(name, "c", (State.CANCELLED,), None, ANNA)
+    assert resend("november", "c", (State.CANCELLED, State.SENT), None, ANNA).total == 2  # as it is asked for
+
+
 def test_what_may_still_go_is_not_sent_again(stage: Stage) -> None:
     send(stage)
     with pytest.raises(SubmissionError, match="only: queued is not over: it may still go, and would go twice"):
@@ -135,7 +156,6 @@ def test_what_may_still_go_is_not_sent_again(stage: Stage) -> None:
 
 def test_who_had_no_file_made_yet_has_one_made_beside_the_others(stage: Stage) -> None:
     stage.renderers._functions = {"letter": lambda values: f"%PDF-1.4 {values['customer']}".encode()}
-    stage.dispatcher.reports._renderers = stage.renderers.names
     report = send(stage, renderer="letter", filename="letter {customer}.pdf")
     stage.dispatcher.reports.cancel(report.name, ANNA)
     stage.dispatcher.reports.resend("november", "again", (State.CANCELLED,), None, ANNA)
@@ -248,7 +268,6 @@ def test_a_file_is_rendered_once_however_often_its_mail_is_sent(stage: Stage) ->
         return f"%PDF-1.4 {values['customer']} {len(calls)}".encode() if values["customer"] != "1002" else b"<html>"
 
     stage.renderers._functions = {"statement": statement}
-    stage.dispatcher.reports._renderers = stage.renderers.names
     stage.files_of_reports.files.clear()
     made = {"files": [], "folder": None, "renderer": "statement", "filename": "{customer}.pdf"}
     report = send(stage, Table(*PEOPLE._rows, header=HEADER), **made)
