@@ -83,13 +83,13 @@ class Reports:
         is ``sent``. Raises SubmissionError where there is nobody, or somebody else is named, and where anything may
         still go."""
         check_name(again)
-        if live := sorted(LIVE.intersection(states)):
-            raise SubmissionError("only", f"{live[0]} is not over: it may still go, and would go twice")
+        if going := sorted(LIVE.intersection(states)):
+            raise SubmissionError("only", f"{going[0]} is not over: it may still go, and would go twice")
         old = self._store.get(name)
         spec = ReportSpec.parse(
             {name: value for name, value in old.spec.items() if name not in ("allow_missing", RESEND)}
         )
-        live, sent = self._elsewhere(old, again)
+        waiting, sent = self._elsewhere(old, again)
         moved = None if to is None else {normal(address): new for address, new in to.items()}
         if to is not None and moved is not None and len(moved) < len(to):
             raise SubmissionError("to_list", "one address is there twice, in two spellings")
@@ -100,8 +100,8 @@ class Reports:
             and (row.origin not in sent or State.SENT in states)
             and (moved is None or normal(row.address) in moved)
         ]
-        if waiting := [row for row in chosen if row.origin in live]:
-            why = f"{waiting[0].address} has it under way by {live[waiting[0].origin]}: wait for that, or cancel it"
+        if busy := [row for row in chosen if row.origin in waiting]:
+            why = f"{busy[0].address} has it under way by {waiting[busy[0].origin]}: wait for that, or cancel it"
             raise SubmissionError(name, why)
         if moved is not None and (strange := sorted(moved.keys() - {normal(row.address) for row in chosen})):
             which = " or ".join(sorted(states))
