@@ -39,10 +39,11 @@ _APART = re.compile(r"[\s-]+")
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
     """What the user said of the columns: attribute -> header, and attribute -> kind. What it does not name maps
-    itself."""
+    itself. ``hint``: how a person names a column."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    hint: str = "as in --map {name}={header!r}"
 
 
 def usual_name(header: str) -> str:
@@ -78,10 +79,10 @@ def _names(header: Sequence[str], said: ColumnMap, where: str) -> list[str]:
         raise AudienceError("--map", "one column is mapped to two attributes")
     usual = {source: usual_name(source) for source in header}
     if ADDRESS not in mapped.values():
-        mapped[_address(header, mapped, usual, where)] = ADDRESS
+        mapped[_address(header, mapped, usual, said.hint, where)] = ADDRESS
     names = [mapped.get(source, usual[source]) for source in header]
     for source, name in zip(header, names, strict=True):
-        _check_name(name, source, names, where)
+        _check_name(name, source, names, said.hint, where)
     return names
 
 
@@ -121,29 +122,27 @@ def _header(named: str, header: Sequence[str]) -> str:
     return same[0]
 
 
-def _address(header: Sequence[str], mapped: Mapping[str, str], usual: Mapping[str, str], where: str) -> str:
+def _address(header: Sequence[str], mapped: Mapping[str, str], usual: Mapping[str, str], hint: str, where: str) -> str:
     """The header of the column that mail goes to, where nobody named it."""
     for known in (_SURELY, _PERHAPS):
         found = [source for source in header if source not in mapped and usual[source] in known]
         if len(found) > 1:
-            raise AudienceError(
-                where, f"mail could go to {' or '.join(found)}: say which, as in --map email={found[0]!r}"
-            )
+            how = hint.format(name=ADDRESS, header=found[0])
+            raise AudienceError(where, f"mail could go to {' or '.join(found)}: say which, {how}")
         if found:
             return found[0]
-    raise AudienceError(
-        where, f"no column is called email: name the one with the addresses, as in --map email={header[0]!r}"
-    )
+    how = hint.format(name=ADDRESS, header=header[0])
+    raise AudienceError(where, f"no column is called email: name the one with the addresses, {how}")
 
 
-def _check_name(name: str, source: str, names: Sequence[str], where: str) -> None:
-    hint = f"give it another name, as in --map first_name={source!r}"
+def _check_name(name: str, source: str, names: Sequence[str], hint: str, where: str) -> None:
+    how = f"give it another name, {hint.format(name='first_name', header=source)}"
     if not name.isidentifier() or name.startswith("_") or name in _NO_VARIABLE:
         raise AudienceError(
-            where, f"column {source!r}: templates cannot ask for {name!r} (letters, digits and _ can be); {hint}"
+            where, f"column {source!r}: templates cannot ask for {name!r} (letters, digits and _ can be); {how}"
         )
     if names.count(name) > 1:
-        raise AudienceError(where, f"two columns would be called {name}, {source!r} is one of them; {hint}")
+        raise AudienceError(where, f"two columns would be called {name}, {source!r} is one of them; {how}")
 
 
 class Reading:

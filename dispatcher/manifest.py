@@ -13,6 +13,7 @@ _RECIPIENT = frozenset({"recipient", "收件人"})
 _FILE = frozenset({"file", "files", "文件"})
 _LOCALE = "locale"
 _APART = ";"  # several files of one cell
+_HINT = "as in {name!r} for {header!r} in the first row"
 
 
 class Person(NamedTuple):
@@ -59,4 +60,4 @@ class Manifest:
 def _map(rows: Rows) -> ColumnMap:
     """The column that is called recipient is the address, whatever else is there."""
     named = [source for source in rows.header if usual_name(source) in _RECIPIENT]
-    return ColumnMap({ADDRESS: named[0]}) if len(named) == 1 else ColumnMap()
+    return ColumnMap({ADDRESS: named[0]} if len(named) == 1 else {}, hint=_HINT)

@@ -5,10 +5,11 @@ Whoever is killed on the way begins again with the same command, and goes on whe
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 
 from dispatcher.address import mailbox
 from dispatcher.campaign import Expanded
-from dispatcher.delivery import LIVE, WAITING, Actor, Selector, State
+from dispatcher.delivery import LIVE, SETTLED, WAITING, Actor, Selector, State
 from dispatcher.errors import SubmissionError
 from dispatcher.interfaces import Clock, FileSource, Found, Ledger, Renderers, Rows
 from dispatcher.mail import Accepted
@@ -89,7 +90,7 @@ class Reports:
         spec = ReportSpec.parse(
             {name: value for name, value in old.spec.items() if name not in ("allow_missing", RESEND)}
         )
-        waiting, sent = self._elsewhere(old, again)
+        _, sent = self._elsewhere(old, again)
         moved = None if to is None else {normal(address): new for address, new in to.items()}
         if to is not None and moved is not None and len(moved) < len(to):
             raise SubmissionError("to_list", "one address is there twice, in two spellings")
@@ -100,9 +101,7 @@ class Reports:
             and (row.origin not in sent or State.SENT in states)
             and (moved is None or normal(row.address) in moved)
         ]
-        if busy := [row for row in chosen if row.origin in waiting]:
-            why = f"{busy[0].address} has it under way by {waiting[busy[0].origin]}: wait for that, or cancel it"
-            raise SubmissionError(name, why)
+        self._must_be_alone(old, again, chosen)
         if moved is not None and (strange := sorted(moved.keys() - {normal(row.address) for row in chosen})):
             which = " or ".join(sorted(states))
             raise SubmissionError("to_list", f"{strange[0]} is nobody of {name} that is {which}; nothing was sent")
@@ -118,7 +117,21 @@ class Reports:
         self._must_be_the_same(again, digest)
         whole = {**spec.document(), RESEND: old.resend_of or old.name}
         asked = Asked(again, whole, digest, old.files, (), len(mails))
+        made = self._store.begin(asked, accepted, actor)
+        try:  # whoever begins at the same moment sees this one, or is seen by it
+            self._must_be_alone(old, again, chosen)
+        except SubmissionError:
+            if made.state is ReportState.TAKING:  # none of its mails goes yet
+                self.cancel(again, actor)
+            raise
         return self._take(asked, accepted, mails, actor, _silent)
+
+    def _must_be_alone(self, old: Report, again: str, chosen: Sequence[ReportRow]) -> None:
+        """Nobody of them has it under way by another resend."""
+        waiting, _ = self._elsewhere(old, again)
+        if busy := [row for row in chosen if row.origin in waiting]:
+            why = f"{busy[0].address} has it under way by {waiting[busy[0].origin]}: wait for that, or cancel it"
+            raise SubmissionError(old.name, why)
 
     def _elsewhere(self, old: Report, again: str) -> tuple[dict[int, str], set[int]]:
         """Of those in the same first report, by their numbers there: for whom another resend of it (or it itself) is
@@ -182,6 +195,11 @@ class Reports:
     def listed(self) -> list[Report]:
         """All of them, the newest first."""
         return self._store.listed()
+
+    def unsent(self, name: str, limit: int) -> list[ReportRow]:
+        """The first of those whose mail ended without being sent; ``text`` says why."""
+        rows = self.rows(self._store.get(name))
+        return list(islice((row for row in rows if row.state in SETTLED and row.state is not State.SENT), limit))
 
     def sums(self, name: str) -> dict[State, int]:
         """Its mails by state."""

@@ -9,6 +9,7 @@ import fastjsonschema
 
 from dispatcher.errors import MissingData, SubmissionError
 from dispatcher.filters import decimal, is_currency_code, moment
+from dispatcher.names import MAX_NAME, unknown
 from dispatcher.predicate import Test, rules
 
 _SENSITIVE = "x-sensitive"
@@ -117,6 +118,11 @@ def _missing(error: Any, field: str) -> SubmissionError:
         kinds = [wanted] if isinstance(wanted, str) else wanted
         found = _KINDS.get(type(error.value), "a number")
         return MissingData(where, f"must be of type {' or '.join(kinds)}, and is {found}")
+    if error.rule == "additionalProperties" and wanted is False:
+        known, patterns = error.definition.get("properties", {}), error.definition.get("patternProperties", {})
+        strange = (name for name in error.value if name not in known and not any(re.search(p, name) for p in patterns))
+        name = min(strange)[:MAX_NAME]
+        return MissingData(f"{where}.{name}", unknown("property", name, known))
     if error.rule == "pattern" and "description" in error.definition:
         return MissingData(where, f"is not as asked for: {error.definition['description']}")
     if error.rule == "format" and wanted in _FORMAT_REASONS:

@@ -117,5 +117,5 @@ def _lines(path: str) -> Iterator[tuple[int, Any]]:
 def _said(receipt: "EventReceipt") -> str:
     if receipt.duplicate:
         return f"{receipt.event} {receipt.id} was here before; nothing was done"
-    into = f"; taken in: {', '.join(receipt.enrolled)}" if receipt.enrolled else ""
-    return f"{receipt.event} {receipt.id} is kept{into}"
+    into = f"taken in: {', '.join(receipt.enrolled)}" if receipt.enrolled else "it takes nobody in"
+    return f"{receipt.event} {receipt.id} is kept; {into}"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dispatcher.address import mailbox
 from dispatcher.cli.opening import opened, read_text
 from dispatcher.cli.output import Json, count, document, line, note
 from dispatcher.delivery import SETTLED, State
-from dispatcher.errors import ConfigurationError, InvalidToken
+from dispatcher.errors import ConfigurationError, InvalidAddress, InvalidToken
 
 if TYPE_CHECKING:
     from dispatcher.dispatcher import Dispatcher
@@ -27,7 +28,7 @@ _HEADINGS = frozenset({"address", "old", "old address", "recipient", "旧地址"
 def report(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The report's name.")],
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="A table; on stdout where no file is named at all.")
+        Path | None, typer.Option("--csv", metavar="FILE", help="A table; - for stdout, as where no file is named.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="A signed document.")] = None,
 ) -> None:
@@ -35,7 +36,8 @@ def report(
     with opened() as dispatcher:
         found = dispatcher.reports.get(name)
         if csv_file is not None or json_file is None:
-            note(f"dispatcher: {count(_write_csv(dispatcher, name, csv_file), 'line')} written")
+            path = None if csv_file == Path("-") else csv_file
+            note(f"dispatcher: {count(_write_csv(dispatcher, name, path), 'line')} written")
         if json_file is not None:
             text = dispatcher.distribution.signed(found, dispatcher.clock.time())
             try:
@@ -110,6 +112,10 @@ def moved_to(path: Path) -> dict[str, str]:
             continue
         if len(cells) != _PAIR or not all(cells):
             raise ConfigurationError("--to-list", f"{path}:{number}: write old address,new address")
+        try:
+            mailbox(cells[1], "new address")
+        except InvalidAddress as error:
+            raise ConfigurationError("--to-list", f"{path}:{number}: {error}") from None
         if found.setdefault(cells[0], cells[1]) != cells[1]:
             raise ConfigurationError("--to-list", f"{path}:{number}: {cells[0]} has two new addresses")
     if not found:

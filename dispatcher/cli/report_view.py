@@ -2,19 +2,19 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.cli.output import console, count, document, line, note, plain, table, when
-from dispatcher.delivery import LIVE, State
+from dispatcher.delivery import LIVE, SETTLED, State
 
 if TYPE_CHECKING:
     from dispatcher.dispatcher import Dispatcher
     from dispatcher.report_check import Checked
-    from dispatcher.report_job import Report
+    from dispatcher.report_job import Report, ReportRow
 
 _LOOK_SECONDS = 1.0
-_SHOWN = 5  # of a kind of findings
+SHOWN = 5  # of a kind of findings, or of people
 
 
 def facts(report: "Report") -> dict[str, Any]:
@@ -49,12 +49,12 @@ def show_check(checked: "Checked", *, as_json: bool) -> None:
 
 
 def _where(where: tuple[str, ...], total: int) -> str:
-    more = [f"and {total - _SHOWN:,} more"] if total > _SHOWN else []
-    return "\n".join([*where[:_SHOWN], *more])
+    more = [f"and {total - SHOWN:,} more"] if total > SHOWN else []
+    return "\n".join([*where[:SHOWN], *more])
 
 
-def show_one(report: "Report", sums: Mapping[State, int]) -> None:
-    """Where it stands."""
+def show_one(report: "Report", sums: Mapping[State, int], unsent: Sequence["ReportRow"]) -> None:
+    """Where it stands, and whom it did not reach."""
     files = ", ".join(each.name for each in report.files)
     table(
         ("report", report.name),
@@ -62,7 +62,7 @@ def show_one(report: "Report", sums: Mapping[State, int]) -> None:
             ("state", report.state.value),
             ("mails", f"{report.total:,}"),
             *([("taken in", f"{report.cursor:,}")] if report.cursor < report.total else []),
-            *([("left out", ", ".join(report.missing[:_SHOWN]))] if report.missing else []),
+            *([("left out", ", ".join(report.missing[:SHOWN]))] if report.missing else []),
             *([("for all", files)] if files else []),
             *([("owner", report.owner)] if report.owner else []),
             ("submission", report.submission),
@@ -71,6 +71,11 @@ def show_one(report: "Report", sums: Mapping[State, int]) -> None:
         ],
     )
     table(("state", "count"), [(state.value, f"{sums[state]:,}") for state in State if sums.get(state)])
+    if unsent:
+        table(("address", "state", "why"), [(row.address, row.state.value, row.text) for row in unsent])
+        more = sum(sums.get(state, 0) for state in SETTLED - {State.SENT}) - len(unsent)
+        if more > 0:
+            note(f"dispatcher: and {more:,} more: see `dispatcher reports report {report.name}`")
 
 
 def follow(dispatcher: "Dispatcher", name: str) -> None:

@@ -8,7 +8,7 @@ import typer
 from dispatcher.cli.opening import actor, json_argument, opened, pairs, settings_of_user, warn_if_unserved
 from dispatcher.cli.output import Json, Reason, Yes, confirmed, count, document, line, note, progress, table, when
 from dispatcher.cli.report_proof import app as proof
-from dispatcher.cli.report_view import facts, follow, show_check, show_one
+from dispatcher.cli.report_view import SHOWN, facts, follow, show_check, show_one
 from dispatcher.delivery import WAITING
 from dispatcher.errors import SubmissionError
 
@@ -131,10 +131,11 @@ def show(
         if watch:
             follow(dispatcher, name)
         found, sums = dispatcher.reports.get(name), dispatcher.reports.sums(name)
+        unsent = [] if as_json else dispatcher.reports.unsent(name, SHOWN)
     if as_json:
         document({**facts(found), "sums": sums})
     else:
-        show_one(found, sums)
+        show_one(found, sums, unsent)
 
 
 @app.command("cancel", epilog="Example: dispatcher reports cancel statements-2026-11 --reason 'wrong month' --yes")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dispatcher.cli.opening import actor, json_argument, opened, settings_of_user, warn_if_unserved
-from dispatcher.cli.output import Json, Reason, Yes, confirmed, document, line, plain, table
+from dispatcher.cli.output import Json, Reason, Yes, confirmed, document, line, note, plain, table
 from dispatcher.zones import zone as zone_of
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def add(  # noqa: PLR0917 - options, which nobody gives by position
     with opened() as dispatcher:
         made = dispatcher.schedules.add(name, _spec(given), actor(reason))
     _say(made, as_json)
+    _warn_if_nothing_is_read(made)
 
 
 @app.command("edit", epilog="Example: dispatcher schedules edit report --cron '0 8 * * mon-fri' --reason 'earlier'")
@@ -124,6 +125,7 @@ def edit(  # noqa: PLR0917 - as above
         wanted = {field: value for field, value in (before | given).items() if value != ""}
         made = dispatcher.schedules.edit(name, _spec(wanted), actor(reason))
     _say(made, as_json)
+    _warn_if_nothing_is_read(made)
 
 
 @app.command("pause", epilog="Example: dispatcher schedules pause report --reason 'holidays'")
@@ -216,6 +218,13 @@ def _say(made: "Schedule", as_json: bool) -> None:
         document(_facts(made))
     else:
         line(f"schedule {made.name}: {_next(made)}")
+
+
+def _warn_if_nothing_is_read(made: "Schedule") -> None:
+    """Workers read the files of a report, and may have other settings; these here are all that can be seen."""
+    files = made.spec.report is not None and made.spec.report.keys() & {"manifest", "folder", "attach"}
+    if files and not settings_of_user().attachments_dirs:
+        note("dispatcher: its files are read by workers, which need DISPATCHER_ATTACHMENTS_DIRS: it is not set here")
 
 
 def _facts(found: "Schedule") -> dict[str, Any]:

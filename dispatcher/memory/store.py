@@ -106,19 +106,21 @@ class Store:
         """The deliveries that these ids and keys stand for, each once. Raises NotFound."""
         found: dict[int, DeliveryRow] = {}
         for name in names:
-            rows = list(self._reference(name)) or list(self._used(name))
-            if not rows:
+            rows = self._reference(name)
+            if rows is None and not (rows := list(self._used(name))):
                 raise NotFound(f"{name!r} is no id of a submission, message or delivery, and no idempotency key")
             found |= {row.id: row for row in rows}
         return list(found.values())
 
-    def _reference(self, name: str) -> Iterator[DeliveryRow]:
+    def _reference(self, name: str) -> list[DeliveryRow] | None:
+        """None for an id that is nobody's; a submission may have nothing yet."""
         reference = ids.parse(name)
         submission = self.submissions.get(reference.submission) if reference else None
         if reference is None or submission is None or not reference.fits(submission.seed):
-            return iter(())
+            return None
         n, k = reference.n, reference.k
-        return (row for row in submission.deliveries if n in (None, row.message.n) and k in (None, row.k))
+        found = [row for row in submission.deliveries if n in (None, row.message.n) and k in (None, row.k)]
+        return found if found or n is None else None
 
     def _used(self, key: str) -> Iterator[DeliveryRow]:
         for (used, _), row in self.keys.items():

@@ -37,7 +37,7 @@ def test_the_guide_works_as_it_stands(tmp_path: Path) -> None:
             "DISPATCHER_FROM": "Bank <bank@example.com>",
             "DISPATCHER_ATTACHMENTS_DIRS": json.dumps([str(tmp_path)]),
             "DISPATCHER_REPORTS__RENDERERS": json.dumps({"statement": MAKES}),
-            "DISPATCHER_REPORTS__MANIFESTS": json.dumps({"customers": ["cat", str(tmp_path / "customers.csv")]}),
+            "DISPATCHER_REPORTS__MANIFESTS": json.dumps({"customers": ["cat", str(tmp_path / "statements.csv")]}),
         }
         with QuickStack(settings, "--no-flower") as stack:
             for body in (body for language, _, body in _BLOCK.findall(GUIDE) if language == "sh"):

@@ -59,7 +59,7 @@ def test_the_samples_are_right_and_stay_as_they_were_changed(cli: Cli) -> None:
         ),
         ("at: 09:00", "at: 09:00\n    at: 10:00", "welcome.yaml:24: at stands here twice"),
         ("key: customer.id", "key: customer.no", "welcome.yaml:6: key: customer.registered has no customer.no"),
-        ("exit: [customer.left]", "exits: [customer.left]", "welcome.yaml:2: must not contain"),
+        ("exit: [customer.left]", "exits: [customer.left]", "welcome.yaml:14: exits: no property 'exits'"),
         ("steps:", "steps: [", "welcome.yaml:16: is no YAML"),
     ],
 )

@@ -77,6 +77,7 @@ def test_whoever_moved_is_read_with_the_line_of_what_is_wrong(tmp_path: Path) ->
     for content, said in (
         ("a@example.com\n", ":1: write old"),
         (f"a@example.com,{'x' * 200_000}\n", ":1: field larger"),
+        ("a@example.com,b@example.com\nc@example.com,nobody\n", ":2: new address: 'nobody' is not an email address"),
     ):
         path.write_text(content, encoding="utf-8")
         with pytest.raises(ConfigurationError, match=said):

@@ -57,8 +57,8 @@ STEP = {"step": "hello"}
         ({"steps": []}, "", "is neither an automation nor an event: it begins with automation: NAME or event: NAME"),
         (["a"], "", "is neither an automation nor an event"),
         ({"automation": "a", "steps": [STEP]}, "trigger", "is missing"),
-        (automation(STEP, colour="red"), "", "must not contain {'colour'} properties"),
-        (automation({"step": "a", "sned": {}}), "steps[0]", "must not contain {'sned'} properties"),
+        (automation(STEP, colour="red"), "colour", "no property 'colour'; there are about, automation"),
+        (automation({"step": "a", "sned": {}}), "steps[0].sned", "no property 'sned'; did you mean send?"),
         (
             automation({"step": "a", "after": "soon"}),
             "steps[0].after",

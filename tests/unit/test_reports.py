@@ -195,6 +195,24 @@ def test_one_that_was_cancelled_is_not_sent_by_the_same_command(stage: Stage) ->
         send(stage)
 
 
+def test_two_resends_at_the_same_moment_are_not_both_sent(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(stage)
+    stage.dispatcher.reports.cancel("november", ANNA)
+    resend, begin = stage.dispatcher.reports.resend, stage.ledger.reports.begin
+
+    def beaten(*given: Any) -> Report:
+        monkeypatch.setattr(stage.ledger.reports, "begin", begin)
+        resend("november", "b", (State.CANCELLED,), None, ANNA)
+        return begin(*given)
+
+    monkeypatch.setattr(stage.ledger.reports, "begin", beaten)
+    with pytest.raises(SubmissionError, match=r"november: ada@example\.com has it under way by b"):
+        resend("november", "a", (State.CANCELLED,), None, ANNA)
+    assert stage.dispatcher.reports.get("a").state is ReportState.CANCELLED
+    stage.dispatcher.deliver(Lane.BULK)
+    assert len(stage.transport.sent) == 2
+
+
 def test_a_resend_that_was_stopped_says_that_it_is_for_others_now(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
