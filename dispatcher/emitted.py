@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from dispatcher.audience import Column
+from dispatcher.enrolment import Enrolment
 from dispatcher.errors import SubmissionError
 from dispatcher.kind import Kind
 from dispatcher.schema import DataSchema
@@ -72,13 +73,13 @@ class Event:
 
 class EventReceipt(NamedTuple):
     """What came of an event: ``enrolled`` names whom it took in, ``automation/key``; ``duplicate``: it was here
-    before, and nothing was done. ``due``: the numbers of those for whom something is due now."""
+    before, and nothing was done. ``due``: for whom something is due now."""
 
     id: str
     event: str
     duplicate: bool
     enrolled: tuple[str, ...] = ()
-    due: tuple[int, ...] = ()
+    due: tuple[Enrolment, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The JSON answer of every door."""

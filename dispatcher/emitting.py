@@ -7,20 +7,23 @@ from typing import Any
 from uuid import uuid4
 
 from dispatcher.emitted import Event, EventReceipt, EventType
-from dispatcher.enrolment import Touch
+from dispatcher.enrolment import Enrolment, Touch
 from dispatcher.errors import LedgerError, SubmissionError
 from dispatcher.flows import Flows
 from dispatcher.interfaces import Clock, EventRow, Ledger
 from dispatcher.names import unknown
 
 CHUNK = 200  # events in one transaction
+HELD_SECONDS = 2.0  # so long others leave those alone for whom events have something due
 Answer = EventReceipt | SubmissionError
 
 
 class Emitting:
     """``move`` looks after these people, of whom something is due now."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, flows: Flows, move: Callable[[Sequence[int]], object]) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, flows: Flows, move: Callable[[Sequence[Enrolment]], object]
+    ) -> None:
         self._store, self._clock, self._flows, self._move = ledger.automations, clock, flows, move
 
     def emit(self, event: Event | Mapping[str, Any], *, producer: str = "", key: str | None = None) -> EventReceipt:
@@ -46,12 +49,13 @@ class Emitting:
         self._flows.look()
         read = [self._read(event, producer, key) for event in group]
         good = [each for each in read if not isinstance(each, SubmissionError)]
-        stored = iter(self._store.record([row for row, _ in good], [touches for _, touches in good]) if good else ())
+        rows, touches = [row for row, _ in good], [touches for _, touches in good]
+        stored = iter(self._store.record(rows, touches, HELD_SECONDS) if good else ())
         answers: list[Answer] = [each if isinstance(each, SubmissionError) else next(stored) for each in read]
-        due = [number for answer in answers if isinstance(answer, EventReceipt) for number in answer.due]
+        due = {each.id: each for answer in answers if isinstance(answer, EventReceipt) for each in answer.due}
         if due:
             with suppress(LedgerError):  # what was taken in is taken in; workers look after the rest
-                self._move(due)
+                self._move(list(due.values()))
         return answers
 
     def _read(

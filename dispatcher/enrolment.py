@@ -128,8 +128,9 @@ def revised(made: Enrolment, seen: Enrolment, now: float) -> Enrolment:
     return replace(made, revision=seen.revision + 1, changed_at=now)
 
 
-def touched(found: Enrolment, touch: Touch, now: float) -> Enrolment:
-    """The enrolment after an event. Whoever worked on it meanwhile sees another revision, and looks again."""
+def touched(found: Enrolment, touch: Touch, now: float, held: float = 0.0) -> Enrolment:
+    """The enrolment after an event. Whoever worked on it meanwhile sees another revision, and looks again. ``held``:
+    for so many seconds whoever took the event in looks after it, and nobody else."""
     if found.outcome == FORGOTTEN:  # nothing new is kept of them
         return found
     made = replace(found, revision=found.revision + 1, changed_at=now)
@@ -137,9 +138,10 @@ def touched(found: Enrolment, touch: Touch, now: float) -> Enrolment:
         # By the ledger's clock, which may be behind the producer's: what has happened is never still to come.
         made = replace(made, seen={**found.seen, touch.event: {"at": min(touch.at, now), "data": touch.brings}})
     if touch.entry is not None and found.state is EnrolmentState.EXPECTED:
-        return entered(made, touch.entry._replace(at=min(touch.entry.at, now)), now)
+        made = entered(made, touch.entry._replace(at=min(touch.entry.at, now)), now)
+        return replace(made, due_at=now + held)
     if found.state is EnrolmentState.ACTIVE and (found.awaits == touch.event or found.version in touch.exits):
-        return replace(made, due_at=now)
+        return replace(made, due_at=now + held)
     return made
 
 

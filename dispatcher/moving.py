@@ -57,10 +57,10 @@ class Moving:
             self._move(people, paced=True)
         return scanning
 
-    def some(self, ids: Sequence[int]) -> None:
-        """These people, as far as nothing but their events is asked for."""
-        for start in range(0, len(ids), CHUNK):
-            self._move(self._store.due(CHUNK, ids[start : start + CHUNK]), paced=False)
+    def some(self, people: Sequence[Enrolment]) -> None:
+        """Those of whom something is due, as far as nothing but their events is asked for."""
+        for start in range(0, len(people), CHUNK):
+            self._move(people[start : start + CHUNK], paced=False)
 
     def _move(self, people: Sequence[Enrolment], *, paced: bool) -> None:
         full = set[int]() if paced else None

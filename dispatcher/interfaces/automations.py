@@ -32,11 +32,11 @@ class Step(NamedTuple):
     passed: Passed
 
 
-def receipt_of(row: EventRow, changes: Sequence[tuple[Enrolment, Enrolment]], now: float) -> EventReceipt:
+def receipt_of(row: EventRow, changes: Sequence[tuple[Enrolment, Enrolment]], now: float, held: float) -> EventReceipt:
     """Of an event that is new, and what it did to whom: before and after."""
     inside = EnrolmentState.EXPECTED, EnrolmentState.ACTIVE
     enrolled = [f"{made.automation}/{made.key}" for before, made in changes if (before.state, made.state) == inside]
-    due = [made.id for _, made in changes if made.is_due(now)]
+    due = [made for _, made in changes if made.is_due(now) or (made.is_waiting and made.due_at == now + held)]
     return EventReceipt(row.id, row.name, duplicate=False, enrolled=tuple(enrolled), due=tuple(due))
 
 
@@ -73,10 +73,12 @@ class Automations(Protocol):
 
     # -- events
     def record(
-        self, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]]
+        self, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]], held: float = 0.0
     ) -> list[EventReceipt | EventConflict]:
         """Keep events, and what each means for whom, in order. The same id of the same producer is the same event:
-        nothing is done again. Touches must not refer to an automation that was removed meanwhile: those are nothing."""
+        nothing is done again. Touches must not refer to an automation that was removed meanwhile: those are nothing.
+        ``held``: for so many seconds those for whom something is due now are left to the caller; who is paused is
+        not due."""
         ...
 
     def events(self, name: str | None, limit: int) -> list[EventRow]:
@@ -89,9 +91,8 @@ class Automations(Protocol):
         changed, when somebody else did, or it is not as it was seen."""
         ...
 
-    def due(self, limit: int, ids: Sequence[int] = ()) -> list[Enrolment]:
-        """Who is to be looked at now, the longest first, but for those of an automation that its rate holds; or all
-        of these that are due, if any are named."""
+    def due(self, limit: int) -> list[Enrolment]:
+        """Who is to be looked at now, the longest first, but for those of an automation that its rate holds."""
         ...
 
     def moved(self, moves: Sequence[tuple[Move, Accepted | None]]) -> list[Receipt | IdempotencyConflict | None]:

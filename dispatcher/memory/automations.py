@@ -131,27 +131,33 @@ class MemoryAutomations:
     # -- events
 
     def record(
-        self, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]]
+        self, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]], held: float = 0.0
     ) -> list[EventReceipt | EventConflict]:
         with self._lock:
-            return [self._take(row, mine) for row, mine in zip(rows, touches, strict=True)]
+            return [self._take(row, mine, held) for row, mine in zip(rows, touches, strict=True)]
 
-    def _take(self, row: EventRow, touches: Sequence[Touch]) -> EventReceipt | EventConflict:
+    def _take(self, row: EventRow, touches: Sequence[Touch], held: float) -> EventReceipt | EventConflict:
         name = row.id, row.producer
         first = self._events.get(name)
         if first is not None:
             if first.fingerprint != row.fingerprint:
                 return EventConflict(row.id)
             return EventReceipt(row.id, row.name, duplicate=True)
-        self._events[name] = row._replace(received_at=self._now())
-        return receipt_of(row, [pair for touch in touches if (pair := self._touch(touch))], self._now())
+        now = self._now()
+        self._events[name] = row._replace(received_at=now)
+        found = receipt_of(row, [pair for touch in touches if (pair := self._touch(touch, now, held))], now, held)
+        going = (each for each in found.due if not self._rows[each.automation].paused)
+        return found._replace(due=tuple(self._seen(each, now) for each in going))
 
-    def _touch(self, touch: Touch) -> tuple[Enrolment, Enrolment] | None:
+    def _seen(self, found: Enrolment, now: float) -> Enrolment:
+        return replace(found, busy=found.mail is not None and self._busy(found.mail), read_at=now)
+
+    def _touch(self, touch: Touch, now: float, held: float) -> tuple[Enrolment, Enrolment] | None:
         owner = next((each for each in self._rows.values() if each.id == touch.automation_id), None)
         if owner is None:
             return None
         before = self._people.get((owner.id, touch.key)) or self._expected(owner, touch.key)
-        self._people[owner.id, touch.key] = made = touched(before, touch, self._now())
+        self._people[owner.id, touch.key] = made = touched(before, touch, now, held)
         return before, made
 
     def _expected(self, owner: Automation, key: str) -> Enrolment:
@@ -174,7 +180,7 @@ class MemoryAutomations:
             self._rows[seen.name] = replace(seen, scan=scan)
             return len(new)
 
-    def due(self, limit: int, ids: Sequence[int] = ()) -> list[Enrolment]:
+    def due(self, limit: int) -> list[Enrolment]:
         with self._lock:
             now = self._now()
             found = [
@@ -182,13 +188,10 @@ class MemoryAutomations:
                 for each in self._people.values()
                 if each.is_due(now)
                 and not self._rows[each.automation].paused
-                and (each.id in ids if ids else self._held.get(each.automation_id, 0.0) <= now)
+                and self._held.get(each.automation_id, 0.0) <= now
             ]
             found.sort(key=lambda each: (each.due_at or 0.0, each.id))
-            return [
-                replace(each, busy=each.mail is not None and self._busy(each.mail), read_at=now)
-                for each in found[:limit]
-            ]
+            return [self._seen(each, now) for each in found[:limit]]
 
     def moved(self, moves: Sequence[tuple[Move, Accepted | None]]) -> list[Receipt | IdempotencyConflict | None]:
         with self._lock:

@@ -83,10 +83,10 @@ class SqlAutomations:
     # -- events
 
     def record(
-        self, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]]
+        self, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]], held: float = 0.0
     ) -> list[EventReceipt | EventConflict]:
         with self._database.writing() as tx:
-            return enrolling.record(tx, rows, touches)
+            return enrolling.record(tx, rows, touches, held)
 
     def events(self, name: str | None, limit: int) -> list[EventRow]:
         with self._database.reading() as tx:
@@ -101,9 +101,9 @@ class SqlAutomations:
             tx.execute(update(automations).where(automations.c.id == seen.id).values(_scan(scan)))
             return enrolling.enrol(tx, seen, rows)
 
-    def due(self, limit: int, ids: Sequence[int] = ()) -> list[Enrolment]:
+    def due(self, limit: int) -> list[Enrolment]:
         with self._database.reading() as tx:
-            return enrolling.due(tx, limit, ids)
+            return enrolling.due(tx, limit)
 
     def moved(self, moves: Sequence[tuple[Move, Accepted | None]]) -> list[Receipt | IdempotencyConflict | None]:
         with self._database.writing() as tx:
@@ -140,7 +140,7 @@ class SqlAutomations:
             rows = tx.execute(select(automations.c.name, automations.c.paused, automations.c.reason)).all()
             paused = tuple(sorted((row.name, row.reason) for row in rows if row.paused))
             states = enrolling.states(tx) if rows else {}
-            due = enrolling.due(tx, 1, ())
+            due = enrolling.due(tx, 1)
             return Inside(
                 len(rows), paused, states.get(EnrolmentState.ACTIVE, 0), states.get(EnrolmentState.FAILED, 0),
                 due[0].due_at if due else None, tx.now,
@@ -158,7 +158,7 @@ class SqlAutomations:
     def pending(self) -> bool:
         with self._database.reading() as tx:
             looks = select(automations.c.id).where(_LOOKS, automations.c.scan_at <= tx.now).limit(1)
-            return bool(tx.execute(looks).first() or enrolling.due(tx, 1, ()))
+            return bool(tx.execute(looks).first() or enrolling.due(tx, 1))
 
     def next_at(self) -> float | None:
         with self._database.reading() as tx:

@@ -6,6 +6,7 @@ from the revision that they saw, and every event makes another revision: none is
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -60,6 +61,12 @@ _ACTIVE: ColumnElement[str] = literal_column(f"'{EnrolmentState.ACTIVE.value}'")
 _EXPECTED: ColumnElement[str] = literal_column(f"'{EnrolmentState.EXPECTED.value}'")
 _KNOWN = enrolments.c.outcome != literal_column(f"'{FORGOTTEN}'")
 _UNDER_WAY = State.QUEUED.value, State.DEFERRED.value, State.LEASED.value
+_LIVE = (
+    select(submissions.c.public_id)
+    .join(deliveries, submissions.c.id == deliveries.c.submission_id)
+    .where(deliveries.c.state.in_(_UNDER_WAY))
+)
+_BUSY = exists(_LIVE.where(submissions.c.public_id == enrolments.c.mail))
 _CHANGES = (
     *("version", "state", "revision", "step", "awaits", "planned_at", "due_at", "since", "address", "data", "seen"),
     *("mail", "outcome", "entered_at", "changed_at"),
@@ -82,7 +89,7 @@ _STEP = tuple(enrolment_steps.c[name] for name in ("step", "planned_at", "at", "
 
 
 def record(
-    tx: Transaction, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]]
+    tx: Transaction, rows: Sequence[EventRow], touches: Sequence[Sequence[Touch]], held: float
 ) -> list[EventReceipt | EventConflict]:
     """See interfaces.Automations.record."""
     first = sorted(range(len(rows)), key=lambda n: (rows[n].id, rows[n].producer, n))  # whoever has the same ones, too
@@ -90,18 +97,26 @@ def record(
     answers = [taken[n] for n in range(len(rows))]
     new = [n for n, answer in enumerate(answers) if isinstance(answer, EventReceipt) and not answer.duplicate]
     mine = [touch for n in new for touch in touches[n]]
-    names = _names(tx, mine)
-    people = _locked(tx, [(touch.automation_id, touch.key) for touch in mine if touch.automation_id in names])
+    paused = _owners(tx, mine)
+    people = _locked(tx, [(touch.automation_id, touch.key) for touch in mine if touch.automation_id in paused])
     for n in new:
         changes = list[tuple[Enrolment, Enrolment]]()
         for touch in touches[n]:
             before = people.get((touch.automation_id, storable(touch.key)))
             if before is not None:
-                people[touch.automation_id, before.key] = made = touched(before, touch, tx.now)
+                people[touch.automation_id, before.key] = made = touched(before, touch, tx.now, held)
                 changes.append((before, made))
-        answers[n] = receipt_of(rows[n], changes, tx.now)
+        found = receipt_of(rows[n], changes, tx.now, held)
+        answers[n] = found._replace(due=_seen(tx, [each for each in found.due if not paused[each.automation_id]]))
     _change(tx, list(people.values()))
     return answers
+
+
+def _seen(tx: Transaction, people: Sequence[Enrolment]) -> tuple[Enrolment, ...]:
+    """As ``due`` finds them."""
+    mails = [each.mail for each in people if each.mail is not None]
+    busy = set(tx.execute(_LIVE.where(submissions.c.public_id.in_(mails))).scalars()) if mails else set()
+    return tuple(replace(each, busy=each.mail in busy, read_at=tx.now) for each in people)
 
 
 def _take(tx: Transaction, row: EventRow) -> EventReceipt | EventConflict:
@@ -117,13 +132,14 @@ def _take(tx: Transaction, row: EventRow) -> EventReceipt | EventConflict:
     return EventReceipt(row.id, row.name, duplicate=True)
 
 
-def _names(tx: Transaction, touches: Sequence[Touch]) -> dict[int, str]:
-    """Of those automations that are still there; they stay until the end of the transaction."""
+def _owners(tx: Transaction, touches: Sequence[Touch]) -> dict[int, bool]:
+    """Those automations that are still there, and whether they are paused; they stay until the end of the
+    transaction."""
     numbers = {touch.automation_id for touch in touches}
     if not numbers:
         return {}
-    rows = select(automations.c.id, automations.c.name).where(automations.c.id.in_(numbers)).order_by(automations.c.id)
-    return {row.id: row.name for row in tx.execute(rows.with_for_update(read=True))}
+    rows = select(automations.c.id, automations.c.paused).where(automations.c.id.in_(numbers))
+    return {row.id: row.paused for row in tx.execute(rows.order_by(automations.c.id).with_for_update(read=True))}
 
 
 def _locked(tx: Transaction, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Enrolment]:
@@ -190,12 +206,10 @@ def enrol(tx: Transaction, owner: Automation, rows: Sequence[tuple[str, Entry]])
     return count
 
 
-def due(tx: Transaction, limit: int, ids: Sequence[int]) -> list[Enrolment]:
+def due(tx: Transaction, limit: int) -> list[Enrolment]:
     """See interfaces.Automations.due."""
-    if not ids:
-        ids = _due(tx, limit)
-    now_due = and_(_WAITING, enrolments.c.due_at <= tx.now, ~automations.c.paused)
-    return _people(tx, and_(now_due, enrolments.c.id.in_(list(ids))), limit=limit) if ids else []
+    ids = _due(tx, limit)
+    return _people(tx, enrolments.c.id.in_(ids), limit=limit) if ids else []
 
 
 def _due(tx: Transaction, limit: int) -> list[int]:
@@ -229,13 +243,6 @@ def _people(
     else:
         query = _PEOPLE.add_columns(_BUSY.label("busy")).order_by(enrolments.c.due_at, enrolments.c.id).limit(limit)
     return [_record(row, tx.now) for row in tx.execute(query.where(where))]
-
-
-_BUSY = exists(
-    select(deliveries.c.id)
-    .join(submissions, submissions.c.id == deliveries.c.submission_id)
-    .where(submissions.c.public_id == enrolments.c.mail, deliveries.c.state.in_(_UNDER_WAY))
-)
 
 
 def _record(row: AnyRow, now: float) -> Enrolment:
