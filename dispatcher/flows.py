@@ -28,7 +28,7 @@ class Flows:
         self._ledger, self._store, self._clock = ledger, ledger.automations, clock
         self._since = -_KNOWN_SECONDS
         self._owners: dict[int, Automation] = {}
-        self._documents: dict[tuple[int, int], Mapping[str, Any]] = {}
+        self._documents: Mapping[tuple[int, int], Mapping[str, Any]] = {}
         self._types: dict[str, EventType] = {}
         self._specs: dict[tuple[int, int], AutomationSpec] = {}
         self._flows: dict[tuple[int, int], Flow] = {}
@@ -38,13 +38,14 @@ class Flows:
         """Know what is loaded now."""
         if not again and self._clock.monotonic() - self._since < _KNOWN_SECONDS:
             return
-        types = {name: EventType.of(document) for name, document in self._store.event_types().items()}
+        loaded = self._store.loaded()
+        types = {name: EventType.of(document) for name, document in loaded.event_types.items()}
         if {n: t.document() for n, t in types.items()} != {n: t.document() for n, t in self._types.items()}:
             self._types = types
             self._flows.clear()
             self._takes.clear()
-        self._owners = {owner.id: owner for owner in self._store.listed()}
-        self._documents = self._store.documents()
+        self._owners = {owner.id: owner for owner in loaded.automations}
+        self._documents = loaded.documents
         self._since = self._clock.monotonic()
 
     @property
@@ -64,6 +65,10 @@ class Flows:
                     f"automation {owner} version {version}", f"cannot be read here: {error}"
                 ) from None
         return self._specs[owner, version]
+
+    def version(self, owner: int) -> int:
+        """The newest."""
+        return self._owners[owner].version
 
     def rate(self, owner: int) -> tuple[str, ...]:
         """Of its mails, whatever the version that somebody is in: as it says today. Raises AutomationError."""

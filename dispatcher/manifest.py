@@ -29,7 +29,8 @@ class Person(NamedTuple):
 class Manifest:
     """Reads the rows of a source, once. Raises AudienceError for a header with which nothing can be done.
 
-    ``names_files``: whether it has a column of files.
+    ``names_files``: whether it has a column of files; ``names``: what a row has values of, beside its address, its
+    language and its files.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -41,7 +42,7 @@ class Manifest:
         self._reading = Reading(rows.header, found)
         self._file = next((each.name for each in found if usual_name(each.source) in _FILE), None)
         self.names_files = self._file is not None
-        self.names = {each.name for each in found}
+        self.names = {each.name for each in found} - {ADDRESS, _LOCALE, self._file}
         self.source = rows.source
 
     def __iter__(self) -> Iterator[Person | BadRow]:

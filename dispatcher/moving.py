@@ -101,7 +101,7 @@ class Moving:
         if not (wait := self._wait(flow.spec.name, rate)):
             return move
         full.add(seen.automation_id)
-        self._store.hold(seen.automation_id, wait)
+        self._store.hold(seen.automation_id, self._flows.version(seen.automation_id), wait)
         return None
 
     # -- days

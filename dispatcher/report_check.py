@@ -112,7 +112,7 @@ class Check:
             ("link", spec.link),
         ):
             if unknown := sorted(naming.named(pattern or "") - manifest.names):
-                raise SubmissionError(name, f"{pattern}: {manifest.source} has no column {unknown[0]!r}")
+                raise SubmissionError(name, f"{pattern}: {_no_value(manifest, unknown[0])}")
         if not (spec.files or spec.attach or spec.renderer or manifest.names_files):
             raise SubmissionError("files", "nothing is attached: give a pattern, a column file, attach or a renderer")
 
@@ -121,7 +121,7 @@ class Check:
             known = ", ".join(sorted(self.renderers.names)) or "none"
             raise SubmissionError("renderer", f"[reports] renderers has no {name!r}; there is {known}")
         if unknown := sorted(self.renderers.wanted(name) - manifest.names):
-            raise SubmissionError("renderer", f"{name} asks for {unknown[0]!r}: {manifest.source} has no such column")
+            raise SubmissionError("renderer", f"{name}: {_no_value(manifest, unknown[0])}")
 
     def _document(self) -> dict[str, Any]:
         document = self.spec.shared()
@@ -238,6 +238,10 @@ class Check:
         if spec.renderer is not None and spec.filename is not None:
             filename = naming.bare_name(spec.filename, person.values)
             check_attachment("application/octet-stream", filename, None, "render")
+            if empty := [
+                each for each in self.renderers.wanted(spec.renderer) if person.values.get(each) in (None, "")
+            ]:
+                raise ValueError(f"{spec.renderer}: there is no {min(empty)!r}")
             own["render"] = {"name": spec.renderer, "filename": filename, "values": person.values}
         return Ready(message.deliveries[0].rcpt, own, tuple(files))
 
@@ -279,6 +283,11 @@ def stored(files: Sequence[Found]) -> Stored:
         return {**given, "size": sizes[given["blob"]], "content_type": content_type}
 
     return stored
+
+
+def _no_value(manifest: Manifest, name: str) -> str:
+    known = ", ".join(sorted(manifest.names)) or "none"
+    return f"{manifest.source} has no column {name!r} whose values can stand there; such are {known}"
 
 
 def _encoded(files: Sequence[Found]) -> int:

@@ -144,6 +144,14 @@ def _check_kind(name: str, value: Any) -> None:
         raise SubmissionError(name, f"must be {what}")
 
 
+def another(found: "Report") -> str:
+    """Why something else cannot have its name."""
+    stopped = f", which was stopped on its way: dispatcher reports cancel {found.name}, and take another name"
+    return f"there is a report {found.name!r} already, and it is another one" + (
+        stopped if found.state is ReportState.TAKING else ""
+    )
+
+
 class Finding(NamedTuple):
     """What a check has found, of one kind: ``where`` names the first rows or files, ``number`` says how many there
     are. ``ok``: it goes nevertheless."""

@@ -101,7 +101,7 @@ class Reports:
             and (row.origin not in sent or State.SENT in states)
             and (moved is None or normal(row.address) in moved)
         ]
-        self._must_be_alone(old, again, chosen)
+        self._must_be_alone(old, again, chosen, sent)
         if moved is not None and (strange := sorted(moved.keys() - {normal(row.address) for row in chosen})):
             which = " or ".join(sorted(states))
             raise SubmissionError("to_list", f"{strange[0]} is nobody of {name} that is {which}; nothing was sent")
@@ -119,16 +119,19 @@ class Reports:
         asked = Asked(again, whole, digest, old.files, (), len(mails))
         made = self._store.begin(asked, accepted, actor)
         try:  # whoever begins at the same moment sees this one, or is seen by it
-            self._must_be_alone(old, again, chosen)
+            self._must_be_alone(old, again, chosen, sent)
         except SubmissionError:
-            if made.state is ReportState.TAKING:  # none of its mails goes yet
+            if made.state is self._store.get(again).state is ReportState.TAKING:  # none of its mails goes yet
                 self.cancel(again, actor)
             raise
         return self._take(asked, accepted, mails, actor, _silent)
 
-    def _must_be_alone(self, old: Report, again: str, chosen: Sequence[ReportRow]) -> None:
-        """Nobody of them has it under way by another resend."""
-        waiting, _ = self._elsewhere(old, again)
+    def _must_be_alone(self, old: Report, again: str, chosen: Sequence[ReportRow], sent: Collection[int]) -> None:
+        """Nobody of them has it under way by another resend, or was sent it by one beside those who were ``sent`` it
+        when they were chosen."""
+        waiting, now_sent = self._elsewhere(old, again)
+        if served := [row for row in chosen if row.origin in now_sent.difference(sent)]:
+            raise SubmissionError(old.name, f"{served[0].address} was sent it by another resend just now: look again")
         if busy := [row for row in chosen if row.origin in waiting]:
             why = f"{busy[0].address} has it under way by {waiting[busy[0].origin]}: wait for that, or cancel it"
             raise SubmissionError(old.name, why)

@@ -25,19 +25,7 @@ Program = Sequence[str] | str  # the arguments of a command, or "module:function
 _OUT = "out"  # in its arguments: where the file is to be
 _SAID = 2000  # bytes of what it complains of
 _SHOWN = 200
-_NO_ROOM = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EAGAIN,
-        errno.EIO,
-        errno.EROFS,
-        errno.ENOENT,
-    }
-)
+_OF_THE_MAIL = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EFBIG, errno.EISDIR, errno.EACCES})
 _NO_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ENOTDIR, errno.E2BIG})
 _OURS = "DISPATCHER_"
 
@@ -96,13 +84,13 @@ class CommandRenderers:
 
 @contextlib.contextmanager
 def of_this_machine(where: str) -> Iterator[None]:
-    """A full disk, no more processes, too many files: that is no fault of the mail, which waits."""
+    """A full disk, too many files, a program that is being replaced: that is no fault of the mail, which waits."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM or not error.errno:
-            raise LedgerUnavailable(f"{where}: {error.strerror or error}") from error
-        raise RenderError(where, f"cannot be done: {error.strerror}") from None
+        if error.errno in _OF_THE_MAIL:
+            raise RenderError(where, f"cannot be done: {error.strerror}") from None
+        raise LedgerUnavailable(f"{where}: {error.strerror or error}") from error
 
 
 def run(

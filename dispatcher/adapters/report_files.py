@@ -44,8 +44,11 @@ class ReportFolder:
         top = self.confined(None, folder)
         if not top.is_dir():
             raise FileFault("missing", folder, "is no folder")
-        there = (path for path in sorted(top.rglob("*")) if path.is_file() and not path.name.startswith("."))
-        return [str(path.relative_to(top)) for path in there if str(path.resolve()) not in used]
+        try:
+            there = [path for path in sorted(top.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+            return [str(path.relative_to(top)) for path in there if str(path.resolve()) not in used]
+        except OSError as error:  # in a folder that may be listed, and not entered
+            raise FileFault("unreadable", folder, f"{error.filename} cannot be read: {error.strerror}") from None
 
     def pack(self, files: Sequence[Found], name: str) -> Found | None:
         if not packing.shrinks(file.read(packing.HEAD_BYTES) for _, file in _opened(files)):
@@ -68,6 +71,7 @@ class ReportFolder:
         if self._folders == []:
             raise FileFault("missing", name, "no file is read here: set DISPATCHER_ATTACHMENTS_DIRS")
         roots = [Path()] if self._folders is None else self._folders
+        closed: PermissionError | None = None
         for root in roots:
             try:
                 top = (root / (folder or "")).resolve()
@@ -76,10 +80,12 @@ class ReportFolder:
                 allowed = self._folders is None or any(path.is_relative_to(each) for each in self._folders)
                 if inside and allowed and path.exists():
                     return path
-            except PermissionError as error:
-                raise FileFault("unreadable", name, f"cannot be read: {error.strerror}") from None
+            except PermissionError as error:  # perhaps it is in another one
+                closed = error
             except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or links in a circle
                 continue
+        if closed is not None:
+            raise FileFault("unreadable", name, f"cannot be read: {closed.strerror}")
         raise FileFault("missing", name, "is not there" if folder is None else f"is not in {folder}")
 
 

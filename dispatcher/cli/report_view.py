@@ -24,6 +24,13 @@ def facts(report: "Report") -> dict[str, Any]:
     return found
 
 
+def accepted(report: "Report") -> str:
+    """What became of asking for it, which may have been done before."""
+    mails = f"report {report.name}: {count(report.total, 'mail')}"
+    over = report.finished_at is not None
+    return f"{mails}; it is over, and nothing was sent again" if over else f"{mails} accepted"
+
+
 def show_check(checked: "Checked", *, as_json: bool) -> None:
     """What was found, and what that means."""
     if as_json:

@@ -8,7 +8,7 @@ import typer
 from dispatcher.cli.opening import actor, json_argument, opened, pairs, settings_of_user, warn_if_unserved
 from dispatcher.cli.output import Json, Reason, Yes, confirmed, count, document, line, note, progress, table, when
 from dispatcher.cli.report_proof import app as proof
-from dispatcher.cli.report_view import SHOWN, facts, follow, show_check, show_one
+from dispatcher.cli.report_view import SHOWN, accepted, facts, follow, show_check, show_one
 from dispatcher.delivery import WAITING
 from dispatcher.errors import SubmissionError
 
@@ -102,7 +102,7 @@ def send(  # noqa: PLR0917 - options, which nobody gives by position
     if as_json:
         document(facts(made))
     else:
-        line(f"report {name}: {count(made.total, 'mail')} accepted; see `dispatcher reports show {name}`")
+        line(f"{accepted(made)}; see `dispatcher reports show {name}`")
 
 
 @app.command("list", epilog="Example: dispatcher reports list")
@@ -187,7 +187,7 @@ def resend(
     if as_json:
         document(facts(made))
     else:
-        line(f"report {new}: {count(made.total, 'mail')} accepted")
+        line(accepted(made))
         note(f"dispatcher: see `dispatcher reports show {new}`")
 
 

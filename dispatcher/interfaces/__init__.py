@@ -2,7 +2,7 @@
 one contract suite under ``tests/contract`` runs on both."""
 
 from dispatcher.interfaces.audiences import Audiences, Rows
-from dispatcher.interfaces.automations import Automations, EventRow, Step, receipt_of
+from dispatcher.interfaces.automations import Automations, EventRow, Loaded, Step, receipt_of
 from dispatcher.interfaces.blobs import Blobs
 from dispatcher.interfaces.campaigns import Campaigns
 from dispatcher.interfaces.clock import Clock
@@ -30,6 +30,7 @@ __all__ = [
     "Journal",
     "Journals",
     "Ledger",
+    "Loaded",
     "ManifestSource",
     "Queue",
     "RateLimiter",

@@ -32,6 +32,14 @@ class Step(NamedTuple):
     passed: Passed
 
 
+class Loaded(NamedTuple):
+    """Automations by name, their versions as ``documents`` has them, and the kinds of events."""
+
+    automations: Sequence[Automation]
+    documents: Mapping[tuple[int, int], Mapping[str, Any]]
+    event_types: Mapping[str, Mapping[str, Any]]
+
+
 def receipt_of(row: EventRow, changes: Sequence[tuple[Enrolment, Enrolment]], now: float, held: float) -> EventReceipt:
     """Of an event that is new, and what it did to whom: before and after."""
     inside = EnrolmentState.EXPECTED, EnrolmentState.ACTIVE
@@ -54,6 +62,10 @@ class Automations(Protocol):
 
     def listed(self) -> list[Automation]:
         """All of them, by name."""
+        ...
+
+    def loaded(self) -> "Loaded":
+        """All that is gone by, as it was at one moment."""
         ...
 
     def documents(self) -> dict[tuple[int, int], Mapping[str, Any]]:
@@ -110,9 +122,9 @@ class Automations(Protocol):
         """The versions (numbers of the automation and of the version) that somebody is in."""
         ...
 
-    def hold(self, number: int, seconds: float) -> None:
-        """The rate of the automation of this number allows no more for so long: nobody of it is due until then, or it
-        is changed."""
+    def hold(self, number: int, version: int, seconds: float) -> None:
+        """The rate of the automation of this number, as its newest version (this one) has it, allows no more for so
+        long: nobody of it is due until then, or it is changed."""
         ...
 
     def counts(self, name: str) -> dict[tuple[EnrolmentState, str | None], int]:

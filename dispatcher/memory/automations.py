@@ -24,7 +24,7 @@ from dispatcher.enrolment import (
 )
 from dispatcher.errors import EventConflict, IdempotencyConflict, NotFound, SubmissionError
 from dispatcher.flow import Move, told
-from dispatcher.interfaces import EventRow, Step, receipt_of
+from dispatcher.interfaces import EventRow, Loaded, Step, receipt_of
 from dispatcher.ledger import signature, storable
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.names import unknown
@@ -91,6 +91,10 @@ class MemoryAutomations:
     def listed(self) -> list[Automation]:
         with self._lock:
             return [self._rows[name] for name in sorted(self._rows)]
+
+    def loaded(self) -> Loaded:
+        with self._lock:
+            return Loaded(self.listed(), self.documents(), self.event_types())
 
     def documents(self) -> dict[tuple[int, int], Mapping[str, Any]]:
         with self._lock:
@@ -269,9 +273,10 @@ class MemoryAutomations:
         with self._lock:
             return {(each.automation_id, each.version) for each in self._people.values() if each.state in _INSIDE}
 
-    def hold(self, number: int, seconds: float) -> None:
+    def hold(self, number: int, version: int, seconds: float) -> None:
         with self._lock:
-            self._held[number] = self._now() + seconds
+            if any((each.id, each.version) == (number, version) for each in self._rows.values()):
+                self._held[number] = self._now() + seconds
 
     def pending(self) -> bool:
         with self._lock:

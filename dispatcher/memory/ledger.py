@@ -182,7 +182,7 @@ class MemoryLedger:
                 if row.message.id not in taken:
                     continue
                 submission = row.message.submission
-                if row.expires_at <= now and not row.attempts and self.campaigns.owns(submission.public_id):
+                if row.expires_at <= now and not row.attempts and self._may_be_held_up(submission.public_id):
                     row.expires_at = now + submission.accepted.lifetime  # it begins with the first attempt
                 if row.expires_at <= now:
                     late = AttemptRecord(now, State.EXPIRED, attempted=False, text=LIFETIME_USED_UP)
@@ -196,6 +196,12 @@ class MemoryLedger:
                     row.owner = owner
                     taken[row.message.id].append(row)
             return Lease(token, until, views(row for mine in taken.values() for row in mine), now, more)
+
+    def _may_be_held_up(self, submission: str) -> bool:
+        return self.campaigns.owns(submission) or self.reports.owns(submission)
+
+    def _goes_on(self, submission: str) -> bool:
+        return self.campaigns.goes_on(submission) or self.reports.goes_on(submission)
 
     def _due(self, lane: Lane, avoid: Collection[str | None]) -> list[DeliveryRow]:
         """What waits in the lane, is due, held by no pause, and avoided by nobody."""
@@ -318,7 +324,7 @@ class MemoryLedger:
 
     def submission(self, public_id: str) -> SubmissionRecord:
         with self._lock:
-            row = self._store.meant((public_id,))[0].message.submission
+            row = self._store.first(public_id).message.submission
             states: defaultdict[State, int] = defaultdict(int)
             for delivery in row.deliveries:
                 states[delivery.state] += 1
@@ -335,7 +341,7 @@ class MemoryLedger:
 
     def message(self, delivery: str) -> Lease:
         with self._lock:
-            message = self._store.meant((delivery,))[0].message
+            message = self._store.first(delivery).message
             return Lease("", 0.0, (message.view(message.deliveries),))
 
     # -- acting
@@ -375,7 +381,7 @@ class MemoryLedger:
     def retire(self, retention: Retention, limit: int) -> Retired:
         with self._lock:
             now = self._now()
-            gone, taken = retire(self._store, retention, now, limit, self.campaigns.goes_on)
+            gone, taken = retire(self._store, retention, now, limit, self._goes_on)
             for row in gone:
                 self._brakes.forget("submission", row.public_id)
             if taken < limit:

@@ -17,7 +17,7 @@ from dispatcher.memory.expanding import Held, add_rows
 from dispatcher.memory.rows import DeliveryRow
 from dispatcher.memory.store import Store
 from dispatcher.names import unknown
-from dispatcher.report_job import Asked, Report, ReportRow, ReportState, ended, with_made
+from dispatcher.report_job import Asked, Report, ReportRow, ReportState, another, ended, with_made
 
 
 class MemoryReports:
@@ -43,8 +43,7 @@ class MemoryReports:
         with self._lock:
             if found := self._reports.get(asked.name):
                 if found.digest != asked.digest:
-                    why = f"there is a report {asked.name!r} already, and it is another one"
-                    raise SubmissionError("name", why)
+                    raise SubmissionError("name", another(found))
                 return found
             now, who = self._now(), signature(actor)
             submission = self._store.insert(replace(accepted, messages=()), now, lambda *_: None)
@@ -79,6 +78,15 @@ class MemoryReports:
             self._brakes.hold("submission", found.submission, f"report {name} is cancelled", signature(actor))
             self._record(actor, "cancel", f"report {name}", reason=actor.reason)
             return self._keep(replace(found, state=ReportState.CANCELLED, changed_at=self._now()))
+
+    def owns(self, submission: str) -> bool:
+        """Whether it is a report's; the caller locks."""
+        return any(row.submission == submission for row in self._reports.values())
+
+    def goes_on(self, submission: str) -> bool:
+        """Whether messages may still be added to it, so that it is not over its retention; the caller locks."""
+        mine = (row.state for row in self._reports.values() if row.submission == submission)
+        return ReportState.TAKING in mine
 
     def get(self, name: str) -> Report:
         with self._lock:

@@ -112,6 +112,12 @@ class Store:
             found |= {row.id: row for row in rows}
         return list(found.values())
 
+    def first(self, name: str) -> DeliveryRow:
+        """Of those that this stands for. Raises NotFound, also for a submission that has none yet."""
+        if not (found := self.meant((name,))):
+            raise NotFound(f"{name!r} has no messages yet")
+        return found[0]
+
     def _reference(self, name: str) -> list[DeliveryRow] | None:
         """None for an id that is nobody's; a submission may have nothing yet."""
         reference = ids.parse(name)

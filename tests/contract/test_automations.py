@@ -79,6 +79,7 @@ def test_what_is_loaded_is_a_version_and_the_same_again_is_none(kept: Kept) -> N
     found = store.get("welcome")
     assert (found.name, found.version, found.paused, found.actor) == ("welcome", 2, False, "anna@desk-7")
     assert store.documents() == {(found.id, 1): WELCOME, (found.id, 2): changed}
+    assert store.loaded() == (store.listed(), store.documents(), store.event_types())
     assert store.event_types() == {"customer.registered": KIND}
     assert acts(kept) == [("load", "event customer.registered, welcome version 1"), ("load", "welcome version 2")]
 
@@ -305,7 +306,7 @@ def test_whom_the_rate_of_their_automation_holds_is_not_due(kept: Kept) -> None:
     seen = inside(kept, owner, "a")
     other = loaded(kept, {**WELCOME, "automation": "other"})
     record(kept, event(own="in b"), entering(other, "b"))
-    store.hold(owner, HOUR)
+    store.hold(owner, store.get("welcome").version, HOUR)
     assert [each.key for each in store.due(10)] == ["b"]
     store.moved([(passing(store.enrolled("other", "b")), None)])
     assert not store.pending()
@@ -314,8 +315,9 @@ def test_whom_the_rate_of_their_automation_holds_is_not_due(kept: Kept) -> None:
     assert at > seen.changed_at + HOUR - 60
     kept.age(HOUR)
     assert [each.key for each in store.due(10)] == ["a"]
-    store.hold(owner, HOUR)
+    store.hold(owner, store.get("welcome").version, HOUR)
     store.load([({**WELCOME, "about": "another rate"}, None)], [], ANNA)
+    store.hold(owner, 1, HOUR)  # by whoever looked before
     assert [each.key for each in store.due(10)] == ["a"]
 
 

@@ -68,7 +68,7 @@ def test_the_same_report_goes_on_and_another_one_is_refused(kept: Kept) -> None:
     report = begun(kept)
     assert begun(kept) == report
     assert len(kept.ledger.acts()) == 1
-    with pytest.raises(SubmissionError, match="there is a report 'november' already, and it is another one"):
+    with pytest.raises(SubmissionError, match="another one, which was stopped on its way: dispatcher reports cancel"):
         kept.ledger.reports.begin(asked(digest="e" * 64), accepted(), ANNA)
 
 
@@ -154,6 +154,23 @@ def test_its_files_are_used_as_long_as_its_mails_are_kept(kept: Kept) -> None:
     assert sorted(kept.ledger.unused(mine)) == sorted(mine)
     assert kept.ledger.reports.rows(report, 0, 10) == []
     assert kept.ledger.reports.sums(report) == {State.SENT: 2}  # as they stood when it was over
+
+
+def test_one_that_was_stopped_for_longer_than_a_lifetime_goes_as_a_whole(kept: Kept) -> None:
+    report, store = begun(kept), kept.ledger.reports
+    assert store.add(report, ROWS[:1], BLOBS[:1])
+    kept.age(30 * DAY)
+    assert store.add(store.get("november"), ROWS[1:], BLOBS[1:])
+    assert len(lease(kept.ledger, Lane.BULK).messages) == 2
+
+
+def test_one_that_is_taken_in_is_not_over_its_retention(kept: Kept) -> None:
+    report = begun(kept)
+    kept.age(100 * DAY)
+    while kept.ledger.retire(Retention(), 100).more:
+        pass
+    assert kept.ledger.reports.add(report, ROWS, BLOBS)
+    assert len(lease(kept.ledger, Lane.BULK).messages) == 2
 
 
 def test_other_mail_is_none_of_a_report(kept: Kept) -> None:

@@ -105,6 +105,16 @@ def test_a_machine_that_has_no_room_is_no_fault_of_the_mail(tmp_path: Path, monk
         made((PYTHON, "-c", WRITES, "{out}", "{customer}"))
 
 
+def test_a_program_that_is_being_replaced_is_no_fault_of_the_mail(tmp_path: Path) -> None:
+    program = tmp_path / "make"
+    with program.open("wb") as file:
+        file.write(Path("/bin/true").read_bytes())
+        program.chmod(0o755)
+        file.flush()
+        with pytest.raises(LedgerUnavailable, match="renderer pdf: Text file busy"):
+            made((str(program), "{out}"))
+
+
 def test_a_file_that_cannot_be_read_is_the_mails_fault() -> None:
     fails(
         (PYTHON, "-c", WRITES + "; import os; os.remove(sys.argv[1]); os.mkdir(sys.argv[1])", "{out}", "x"), "no file"

@@ -1,7 +1,9 @@
 """Files of reports on a disk: links, folders that are none, and where nothing may be read."""
 
 import os
-from collections.abc import Sequence
+import pwd
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,42 @@ from dispatcher.memory import MemoryBlobs
 
 def folder(*allowed: Path) -> ReportFolder:
     return ReportFolder(MemoryBlobs(), allowed)
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """Two folders, of which the first may be listed, and not entered; not even by root, who is somebody else here."""
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        top.chmod(0o755)
+        for each in ("one/below", "two"):
+            (top / each).mkdir(parents=True)
+            (top / each / "t.pdf").write_bytes(b"%PDF-1.4 one")
+        (top / "one").chmod(0o755)
+        (top / "one" / "below").chmod(0o744)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        else:
+            (top / "one" / "below").chmod(0o400)
+        try:
+            yield top
+        finally:
+            os.seteuid(before)
+            (top / "one" / "below").chmod(0o755)
+
+
+def test_a_folder_that_may_not_be_entered_is_named(closed: Path) -> None:
+    with pytest.raises(FileFault, match=r"one: .*below/t\.pdf cannot be read: Permission denied") as caught:
+        folder(closed).left_over("one", ())
+    assert caught.value.what == "unreadable"
+    with pytest.raises(FileFault, match=r"t\.pdf: cannot be read"):
+        folder(closed / "one" / "below").look(None, "t.pdf")
+
+
+def test_what_lies_in_another_allowed_folder_is_found_nevertheless(closed: Path) -> None:
+    found = folder(closed / "one" / "below", closed / "two").look(None, "t.pdf")
+    assert found.path == str(closed / "two" / "t.pdf")
 
 
 @pytest.fixture

@@ -204,6 +204,26 @@ def test_a_value_that_is_missing_in_a_name_is_that_rows_fault(stage: Stage) -> N
     assert found(stage, rows, **made)["name"] == ("row 3 (li@example.com): {customer}.pdf: there is no 'customer'",)
 
 
+@pytest.mark.parametrize("column", ["email", "locale", "file", "amount"])
+def test_a_renderer_that_asks_for_what_no_row_has_is_refused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    stage.renderers._functions = {"pdf": lambda _: b"%PDF-1.4"}
+    monkeypatch.setattr(type(stage.renderers), "wanted", lambda *_: {column})
+    with pytest.raises(SubmissionError, match=f"pdf: .* has no column '{column}' whose values can stand there"):
+        check(stage, files=[], renderer="pdf", filename="{customer}.pdf")
+
+
+def test_a_value_that_a_renderer_asks_for_and_a_row_has_not_is_that_rows_fault(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.renderers._functions = {"pdf": lambda _: b"%PDF-1.4"}
+    monkeypatch.setattr(type(stage.renderers), "wanted", lambda *_: {"customer"})
+    rows = Table(("ada@example.com", "1001", None, "en"), ("li@example.com", None, None, "en"))
+    said = found(stage, rows, files=[], folder=None, renderer="pdf", filename="a.pdf")
+    assert said["name"] == ("row 3 (li@example.com): pdf: there is no 'customer'",)
+
+
 @pytest.mark.parametrize("filename", ["../{customer}", "a/b.pdf", "..", "a\\b.pdf"])
 def test_no_file_is_made_in_another_folder(stage: Stage, filename: str) -> None:
     with pytest.raises(SubmissionError, match=r"filename: .* cannot be in a file's name"):

@@ -14,7 +14,7 @@ from dispatcher.emitted import EventReceipt
 from dispatcher.enrolment import Enrolment, EnrolmentState, Entry, Touch
 from dispatcher.errors import EventConflict, IdempotencyConflict, NotFound, SubmissionError
 from dispatcher.flow import Move
-from dispatcher.interfaces import EventRow, Step
+from dispatcher.interfaces import EventRow, Loaded, Step
 from dispatcher.ledger import signature
 from dispatcher.mail import Accepted, Receipt
 from dispatcher.names import unknown
@@ -53,14 +53,18 @@ class SqlAutomations:
         with self._database.reading() as tx:
             return [_record(row) for row in tx.execute(_ALL.order_by(automations.c.name))]
 
-    def documents(self) -> dict[tuple[int, int], Mapping[str, Any]]:
-        columns = (automation_versions.c[name] for name in ("automation_id", "version", "document"))
+    def loaded(self) -> Loaded:
         with self._database.reading() as tx:
-            return {(owner, number): document for owner, number, document in tx.execute(select(*columns))}
+            owners = [_record(row) for row in tx.execute(_ALL.order_by(automations.c.name))]
+            return Loaded(owners, _documents(tx), _event_types(tx))
+
+    def documents(self) -> dict[tuple[int, int], Mapping[str, Any]]:
+        with self._database.reading() as tx:
+            return _documents(tx)
 
     def event_types(self) -> dict[str, Mapping[str, Any]]:
         with self._database.reading() as tx:
-            return dict(tx.execute(select(event_types.c.name, event_types.c.document)).all())
+            return _event_types(tx)
 
     def act(self, name: str, verb: str, actor: Actor) -> Automation:
         with self._database.writing() as tx:
@@ -150,9 +154,9 @@ class SqlAutomations:
         with self._database.reading() as tx:
             return enrolling.inside(tx)
 
-    def hold(self, number: int, seconds: float) -> None:
+    def hold(self, number: int, version: int, seconds: float) -> None:
         with self._database.writing() as tx:
-            one = update(automations).where(automations.c.id == number)
+            one = update(automations).where(automations.c.id == number, automations.c.version == version)
             tx.execute(one.values(held_until=tx.now + seconds))
 
     def pending(self) -> bool:
@@ -216,6 +220,15 @@ def _scan(scan: Scan | None) -> dict[str, Any]:
     if scan is None:
         return dict.fromkeys(_SCAN)
     return {"scan_day": scan.day, "scan_version": scan.version, "scan_after": scan.after, "scan_at": scan.at}
+
+
+def _documents(tx: Transaction) -> dict[tuple[int, int], Mapping[str, Any]]:
+    columns = (automation_versions.c[name] for name in ("automation_id", "version", "document"))
+    return {(owner, number): document for owner, number, document in tx.execute(select(*columns))}
+
+
+def _event_types(tx: Transaction) -> dict[str, Mapping[str, Any]]:
+    return dict(tx.execute(select(event_types.c.name, event_types.c.document)).all())
 
 
 def _named(tx: Transaction, name: str, *, locked: bool = False) -> Automation:

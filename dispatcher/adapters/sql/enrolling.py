@@ -126,7 +126,9 @@ def _take(tx: Transaction, row: EventRow) -> EventReceipt | EventConflict:
     if tx.execute(new).first() is not None:
         return EventReceipt(row.id, row.name, duplicate=False)
     mine = and_(events.c.event_id == storable(row.id), events.c.producer == storable(row.producer))
-    first = tx.execute(select(events.c.fingerprint).where(mine)).scalar_one()
+    first = tx.execute(select(events.c.fingerprint).where(mine)).scalar()
+    if first is None:  # over its retention, and removed just now
+        return _take(tx, row)
     if first != row.fingerprint:
         return EventConflict(row.id)
     return EventReceipt(row.id, row.name, duplicate=True)

@@ -16,7 +16,15 @@ from sqlalchemy import Integer, Select, and_, bindparam, exists, func, or_, sele
 from dispatcher.adapters.sql import timeline
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
 from dispatcher.adapters.sql.pausing import Brakes, brakes, passed
-from dispatcher.adapters.sql.schema import IN_DUE_INDEX, IN_LEASE_INDEX, campaigns, deliveries, messages, submissions
+from dispatcher.adapters.sql.schema import (
+    IN_DUE_INDEX,
+    IN_LEASE_INDEX,
+    campaigns,
+    deliveries,
+    messages,
+    reports,
+    submissions,
+)
 from dispatcher.adapters.sql.spoken import among, one_of
 from dispatcher.adapters.sql.suppressions import of_addresses
 from dispatcher.adapters.sql.viewing import NONE, VIEW, Rows, Viewed, rows_of
@@ -41,8 +49,10 @@ _HELD = (
     .join(messages, messages.c.id == deliveries.c.message_id)
     .where(IN_LEASE_INDEX, deliveries.c.owner == bindparam("whose"))
 )
-_OF_CAMPAIGNS = select(submissions.c.id, submissions.c.lifetime).where(
-    among(submissions.c.id), exists().where(campaigns.c.submission_id == submissions.c.id)
+_HELD_UP = select(submissions.c.id, submissions.c.lifetime).where(
+    among(submissions.c.id),
+    exists().where(campaigns.c.submission_id == submissions.c.id)
+    | submissions.c.id.in_(select(reports.c.submission_id)),
 )
 _RENEW = update(deliveries).where(among(deliveries.c.id))
 _TAKE = update(deliveries).where(among(deliveries.c.id)).values(state=State.LEASED.value)
@@ -82,10 +92,10 @@ def lease(
 
 
 def _renewed(tx: Transaction, late: Sequence[Viewed]) -> dict[int, float]:
-    """Those of campaigns that were never tried, and until when they may be: held up by a pause, hours or a rate for
-    longer than a mail may be tried, they begin with their first attempt."""
+    """Those of campaigns and reports that were never tried, and until when they may be: held up by a pause, hours, a
+    rate or a stop on their way in for longer than a mail may be tried, they begin with their first attempt."""
     untried = [row for row in late if row.attempts == 0]
-    lifetimes = dict(tx.rows(_OF_CAMPAIGNS, among=sorted({row.submission_id for row in untried})))
+    lifetimes = dict(tx.rows(_HELD_UP, among=sorted({row.submission_id for row in untried})))
     renewed = {row.id: tx.now + lifetimes[row.submission_id] for row in untried if row.submission_id in lifetimes}
     for until in set(renewed.values()):
         for chunk in chunks([number for number, expires_at in renewed.items() if expires_at == until]):

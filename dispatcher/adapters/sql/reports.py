@@ -16,7 +16,7 @@ from dispatcher.errors import NotFound, SubmissionError
 from dispatcher.ledger import signature
 from dispatcher.mail import Accepted
 from dispatcher.names import unknown
-from dispatcher.report_job import Asked, Report, ReportFile, ReportRow, ReportState, ended, with_made
+from dispatcher.report_job import Asked, Report, ReportFile, ReportRow, ReportState, another, ended, with_made
 
 _REPORT = (
     *("id", "name", "state", "spec", "digest", "files", "missing", "submission", "cursor", "total", "created_at"),
@@ -187,7 +187,7 @@ def _values(tx: Transaction, asked: Asked, number: int, public_id: str, actor: A
 
 def _same(found: Report, asked: Asked) -> Report:
     if found.digest != asked.digest:
-        raise SubmissionError("name", f"there is a report {asked.name!r} already, and it is another one")
+        raise SubmissionError("name", another(found))
     return found
 
 

@@ -23,13 +23,24 @@ from sqlalchemy import (
 
 from dispatcher.adapters.sql import using
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction, chunks
-from dispatcher.adapters.sql.schema import acts, campaigns, deliveries, keys, messages, pauses, rejects, submissions
+from dispatcher.adapters.sql.schema import (
+    acts,
+    campaigns,
+    deliveries,
+    keys,
+    messages,
+    pauses,
+    rejects,
+    reports,
+    submissions,
+)
 from dispatcher.adapters.sql.selecting import holds
 from dispatcher.adapters.sql.spoken import among
 from dispatcher.campaign import CampaignState
 from dispatcher.delivery import LIVE, SETTLED
 from dispatcher.ledger import ACT_SECONDS
 from dispatcher.records import Retired
+from dispatcher.report_job import ReportState
 from dispatcher.retention import Retention
 
 _WINDOW = 5000  # submissions that are looked at in one go
@@ -54,10 +65,10 @@ _REVIVED = (
     .distinct()
 )
 _WITH_DELIVERIES = select(deliveries.c.submission_id).where(among(deliveries.c.submission_id)).distinct()
-_GOES_ON = exists().where(  # its campaign, to which messages may still be added
+_GOES_ON = exists().where(  # its campaign, or report, to which messages may still be added
     campaigns.c.submission_id == submissions.c.id,
     campaigns.c.state.not_in([CampaignState.FINISHED.value, CampaignState.CANCELLED.value]),
-)
+) | submissions.c.id.in_(select(reports.c.submission_id).where(reports.c.state == ReportState.TAKING.value))
 _NOT_EMPTY = select(deliveries.c.message_id).where(among(deliveries.c.message_id)).distinct()
 
 
