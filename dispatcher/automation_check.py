@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
+from dispatcher.address import mailbox
 from dispatcher.audience import Column, where
-from dispatcher.automation import END, AutomationSpec, Step
+from dispatcher.automation import END, AutomationSpec, Step, look_up
 from dispatcher.automation_schema import AUTOMATION, EVENT
 from dispatcher.emitted import EventType
 from dispatcher.enrolment import Enrolment, blank
-from dispatcher.errors import AudienceError, DispatcherError, NotFound, SubmissionError
+from dispatcher.errors import AudienceError, DispatcherError, InvalidAddress, NotFound, SubmissionError
 from dispatcher.flow import Flow, laid_over
 from dispatcher.hours import Hours
 from dispatcher.kind import Kind
@@ -233,12 +234,25 @@ def _events(spec: AutomationSpec, events: Mapping[str, EventType]) -> Iterator[F
         if others := [name for name in spec.events if name in events]:
             yield from _keys(spec, events, others)
     elif (trigger := events.get(spec.event or "")) is not None:
+        if trigger.name in spec.exits:
+            why = f"{trigger.name} takes people in: all would leave at once"
+            yield Fault(f"exit[{spec.exits.index(trigger.name)}]", why)
         yield from _keys(spec, events, [name for name in spec.events if name in events])
-        for name, path in spec.person.items():
-            if trigger.required(path) is None:
-                yield Fault(f"person.{name}", _no_place(path, trigger))
+        yield from _person(spec, trigger)
         if "address" not in spec.person:
             yield Fault("person", "needs address: where the event's data has it")
+
+
+def _person(spec: AutomationSpec, trigger: EventType) -> Iterator[Fault]:
+    for name, path in spec.person.items():
+        if trigger.required(path) is None:
+            yield Fault(f"person.{name}", _no_place(path, trigger))
+    sample = look_up(trigger.sample, spec.person.get("address", ""))
+    if isinstance(sample, str):
+        try:
+            mailbox(sample, "address")
+        except InvalidAddress as error:
+            yield Fault("person.address", f"with sample data: {error.reason}")
 
 
 def _keys(spec: AutomationSpec, events: Mapping[str, EventType], names: Sequence[str]) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from dispatcher import automation_check, dates
+from dispatcher.address import mailbox
 from dispatcher.audience import Column
 from dispatcher.automation import Automation, AutomationSpec, Scan
 from dispatcher.automation_check import Fault, Surroundings
@@ -212,14 +213,17 @@ class Automations:
 
         return self._change(name, key, actor, "exit", out)
 
-    def retry(self, name: str, key: str, actor: Actor) -> Enrolment:
-        """Let somebody go on whose step has failed, with that step. Raises SubmissionError for who has not."""
+    def retry(self, name: str, key: str, actor: Actor, *, address: str | None = None) -> Enrolment:
+        """Let somebody go on whose step has failed, with that step, perhaps at another address. Raises SubmissionError
+        for who has not."""
+        to = None if address is None else mailbox(address, "address")[1]
 
         def again(found: Enrolment) -> Enrolment:
             if found.state is not EnrolmentState.FAILED:
                 raise SubmissionError(key, f"has not failed but is {found.state}; nothing was done")
             now = self._clock.time()
-            return replace(found, state=EnrolmentState.ACTIVE, planned_at=now, due_at=now, outcome="")
+            going = replace(found, state=EnrolmentState.ACTIVE, planned_at=now, due_at=now, outcome="")
+            return going if to is None else replace(going, address=to)
 
         found = self._change(name, key, actor, "retry", again)
         self._begun()

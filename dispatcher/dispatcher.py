@@ -137,8 +137,8 @@ class Dispatcher:
             begun=queue.expand, clock=self.clock,
         )  # fmt: skip
         self.reports = Reports(
-            ledger, accepting=self._accept_files, files=files, renderers=renderers,
-            begun=queue.expand, clock=self.clock, max_bytes=self.policy.max_bytes,
+            ledger, accepting=self._accept_files, template=lambda name: self._publish(name)[1], files=files,
+            renderers=renderers, begun=queue.expand, clock=self.clock, max_bytes=self.policy.max_bytes,
         )  # fmt: skip
         self.schedules = Schedules(
             ledger, campaigns=self.campaigns, reports=RecurringReports(self.reports, manifests),

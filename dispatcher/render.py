@@ -66,7 +66,7 @@ class Template:
     """
 
     def __init__(self, version: TemplateVersion) -> None:
-        self.name, self.digest = version.name, version.digest
+        self.name, self.digest, self._files = version.name, version.digest, version.files
         meta = _meta(version)
         self.description: str = meta.get("description", "")
         self.samples: dict[str, Any] = meta.get("sample", {})
@@ -82,6 +82,10 @@ class Template:
     def check(self, data: Mapping[str, Any], field: str = "data") -> None:
         """Check data against the schema. Raises MissingData, its field a path below ``field``; no value is quoted."""
         self._schema.check(data, field)
+
+    def mentions(self, text: str) -> bool:
+        """Whether it stands in one of its files."""
+        return any(text in source for source in self._files.values())
 
     @property
     def sensitive(self) -> bool:

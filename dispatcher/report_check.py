@@ -5,7 +5,7 @@ import json
 import mimetypes
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -16,7 +16,7 @@ from dispatcher.interfaces import FileSource, Found, Renderers
 from dispatcher.mail import Accepted
 from dispatcher.manifest import Manifest, Person
 from dispatcher.mime import check_attachment
-from dispatcher.report_job import MAX_FINDINGS, Finding, ReportSpec, TooLarge
+from dispatcher.report_job import LINKED, MAX_FINDINGS, Finding, ReportSpec, TooLarge
 from dispatcher.transfer import BASE64_GROWTH
 from dispatcher.written import encode
 
@@ -38,6 +38,11 @@ class Ready:
     rcpt: str
     own: Mapping[str, Any]
     files: tuple[Found, ...]
+
+    def linking(self, files: Sequence[Found], url: str) -> "Ready":
+        """The same mail, which has an address in place of these files."""
+        linked = [{"filename": url, "blob": each.file.sha256, "size": each.file.size} for each in files]
+        return replace(self, own={**self.own, LINKED: linked})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +118,15 @@ class Check:
         ):
             if unknown := sorted(naming.named(pattern or "") - manifest.names):
                 raise SubmissionError(name, f"{pattern}: {_no_value(manifest, unknown[0])}")
+        for name in ("subject", "text", "html"):
+            if literal := sorted(naming.named(getattr(spec, name) or "") & manifest.names):
+                why = f"{{{literal[0]}}} would stand in the mail like this: only templates have variables"
+                raise SubmissionError(name, why)
         if not (spec.files or spec.attach or spec.renderer or manifest.names_files):
             raise SubmissionError("files", "nothing is attached: give a pattern, a column file, attach or a renderer")
 
     def _check_renderer(self, name: str, manifest: Manifest) -> None:
-        if name not in self.renderers.names:
-            known = ", ".join(sorted(self.renderers.names)) or "none"
-            raise SubmissionError("renderer", f"[reports] renderers has no {name!r}; there is {known}")
+        check_known(name, self.renderers)
         if unknown := sorted(self.renderers.wanted(name) - manifest.names):
             raise SubmissionError("renderer", f"{name}: {_no_value(manifest, unknown[0])}")
 
@@ -135,6 +142,8 @@ class Check:
             except FileFault as error:
                 raise SubmissionError("attach", str(error)) from None
         for each in found:
+            if each.path in self._first:
+                raise SubmissionError("attach", f"{each.file.name} is there twice")
             self._used.add(each.path)
             self._first |= {each.path: "everybody", each.file.sha256: "everybody"}
         if _encoded(found) > self.max_bytes - _ROOM:
@@ -149,6 +158,7 @@ class Check:
         wanted = bool(self.spec.files) or named
         try:
             names = [*(naming.file_name(pattern, person.values) for pattern in self.spec.files), *person.files]
+            names = list(dict.fromkeys(names))
         except ValueError as error:
             self._note("name", who, str(error))
             return []
@@ -189,6 +199,8 @@ class Check:
                 self._ready(person, part, shared, report | ({"part": f"{n}/{len(parts)}"} if len(parts) > 1 else {}))
                 for n, part in enumerate(parts, 1)
             ]
+            if "url" in report:
+                made = [each.linking(files, report["url"]) for each in made]
         except SubmissionError as error:
             self._note("data", who, f"{error.field.removeprefix('recipients[0].')}: {error.reason}")
             return []
@@ -265,6 +277,13 @@ class Check:
             if (where := self._found.get(what))
         ]
         return tuple(found) if recipients else (Finding("recipient", 0, ("the manifest has no rows",)),)
+
+
+def check_known(name: str, renderers: Renderers) -> None:
+    """Raises SubmissionError for a renderer that is none."""
+    if name not in renderers.names:
+        known = ", ".join(sorted(renderers.names)) or "none"
+        raise SubmissionError("renderer", f"[reports] renderers has no {name!r}; there is {known}")
 
 
 def given(files: Sequence[Found]) -> list[dict[str, Any]]:

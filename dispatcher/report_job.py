@@ -14,6 +14,7 @@ from dispatcher.delivery import State
 from dispatcher.errors import SubmissionError
 
 RESEND = "resend_of"  # the first report, in the spec of a resend; the number there, in the content of its mails
+LINKED = "linked"  # in the content of its mails: files as they were when they were looked at, which a link stands for
 MAX_FINDINGS = 20  # of a kind that are named; the others are counted
 _TEXTS = frozenset({"files", "attach", "reply_to", "tags"})
 _OBJECTS = frozenset({"data", "headers"})
@@ -250,10 +251,11 @@ class Asked:
 
 
 def files_of(content: Mapping[str, Any]) -> tuple[ReportFile, ...]:
-    """The files of a submission's shared content, or of a message's own."""
+    """The files of a submission's shared content, or of a message's own; those to which its mail only links are called
+    by their address."""
     return tuple(
         ReportFile(each.get("filename", ""), each["blob"], each.get("size", 0))
-        for each in content.get("attachments", ())
+        for each in (*content.get("attachments", ()), *content.get(LINKED, ()))
     )
 
 

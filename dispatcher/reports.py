@@ -15,8 +15,9 @@ from dispatcher.interfaces import Clock, FileSource, Found, Ledger, Renderers, R
 from dispatcher.mail import Accepted
 from dispatcher.manifest import Manifest
 from dispatcher.names import check_name
-from dispatcher.report_check import Accept, Check, Checked, Ready, given, stored
-from dispatcher.report_job import RESEND, Asked, Report, ReportRow, ReportSpec, ReportState
+from dispatcher.render import Template
+from dispatcher.report_check import Accept, Check, Checked, Ready, check_known, given, stored
+from dispatcher.report_job import RESEND, Asked, Report, ReportRow, ReportSpec, ReportState, TooLarge
 from dispatcher.suppression import normal
 from dispatcher.written import encode
 
@@ -28,14 +29,15 @@ def _silent(_: int) -> None: ...
 
 
 class Reports:
-    """``accepting`` answers, for one report, what checks a submission with files that are not stored yet; ``files``
-    finds and stores them, ``begun`` is called when there is something to send."""
+    """``accepting`` answers, for one report, what checks a submission with files that are not stored yet; ``template``
+    answers one by its name; ``files`` finds and stores them, ``begun`` is called when there is something to send."""
 
     def __init__(
         self,
         ledger: Ledger,
         *,
         accepting: Callable[[], Accept],
+        template: Callable[[str], Template],
         files: FileSource,
         renderers: Renderers,
         begun: Callable[[], object],
@@ -44,21 +46,32 @@ class Reports:
     ) -> None:
         self._ledger, self._store, self._accepting, self._files = ledger, ledger.reports, accepting, files
         self._renderers, self._begun, self._clock, self._max = renderers, begun, clock, max_bytes
+        self._template = template
 
     def check_spec(self, spec: ReportSpec) -> None:
         """What can be seen to be wrong without a manifest and without files. Raises SubmissionError."""
-        _check(spec)
+        self._check(spec)
         self._accepting()({**spec.shared(), "lane": "bulk"}, stored(()))
+        if spec.renderer is not None:
+            check_known(spec.renderer, self._renderers)
 
     def check(
         self, spec: ReportSpec, rows: Rows, *, progress: Progress = _silent, ignored: Collection[str] = ()
     ) -> Checked:
         """Look at everybody's files and data. Raises SubmissionError naming the field, AudienceError for a manifest
         that cannot be read. ``ignored``: files of the folder that nobody need get."""
-        _check(spec)
+        self._check(spec)
         return Check(spec, self._files, self._accepting(), self._renderers, self._max).run(
             Manifest(rows), progress, ignored
         )
+
+    def _check(self, spec: ReportSpec) -> None:
+        spec.check()
+        if spec.owner is not None:
+            mailbox(spec.owner, "owner")
+        shown = {TooLarge.LINK.value: "report.url", TooLarge.SPLIT.value: "report.part"}.get(spec.too_large)
+        if shown is not None and spec.template is not None and not self._template(spec.template).mentions(shown):
+            raise SubmissionError("template", f"{spec.template} does not show {shown}: too_large = {spec.too_large}")
 
     def send(
         self, name: str, spec: ReportSpec, checked: Checked, actor: Actor, *, progress: Progress = _silent
@@ -105,6 +118,7 @@ class Reports:
         if moved is not None and (strange := sorted(moved.keys() - {normal(row.address) for row in chosen})):
             which = " or ".join(sorted(states))
             raise SubmissionError("to_list", f"{strange[0]} is nobody of {name} that is {which}; nothing was sent")
+        self._check_moves(old, {} if moved is None else moved)
         if not chosen:
             raise SubmissionError(name, f"nobody of it is {' or '.join(sorted(states))}, other resends counted in")
         mails = tuple(_moved(row, None if moved is None else moved[normal(row.address)]) for row in chosen)
@@ -135,6 +149,17 @@ class Reports:
         if busy := [row for row in chosen if row.origin in waiting]:
             why = f"{busy[0].address} has it under way by {waiting[busy[0].origin]}: wait for that, or cancel it"
             raise SubmissionError(old.name, why)
+
+    def _check_moves(self, old: Report, moved: Mapping[str, str]) -> None:
+        """Nobody gets what is somebody else's."""
+        theirs = {normal(row.address) for row in self.rows(old)} - moved.keys() if moved else set()
+        taken: dict[str, str] = {}
+        for before, after in moved.items():
+            address = normal(mailbox(after, "to_list")[0])
+            if address in theirs and address != before:
+                raise SubmissionError("to_list", f"{after} is another recipient of {old.name}; nothing was sent")
+            if (other := taken.setdefault(address, before)) != before:
+                raise SubmissionError("to_list", f"{other} and {before} would both go to {after}; nothing was sent")
 
     def _elsewhere(self, old: Report, again: str) -> tuple[dict[int, str], set[int]]:
         """Of those in the same first report, by their numbers there: for whom another resend of it (or it itself) is
@@ -218,12 +243,6 @@ class Reports:
 def _must_go(report: Report) -> None:
     if report.state is ReportState.CANCELLED:
         raise SubmissionError(report.name, "was cancelled; send it under another name")
-
-
-def _check(spec: ReportSpec) -> None:
-    spec.check()
-    if spec.owner is not None:
-        mailbox(spec.owner, "owner")
 
 
 def _blobs(mails: Sequence[Ready]) -> list[str]:

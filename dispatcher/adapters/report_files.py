@@ -86,7 +86,8 @@ class ReportFolder:
                 continue
         if closed is not None:
             raise FileFault("unreadable", name, f"cannot be read: {closed.strerror}")
-        raise FileFault("missing", name, "is not there" if folder is None else f"is not in {folder}")
+        below = " below DISPATCHER_ATTACHMENTS_DIRS" if self._folders else ""
+        raise FileFault("missing", name, f"is not there{below}" if folder is None else f"is not in {folder}{below}")
 
 
 def _hashed(name: str, file: BinaryIO) -> ReportFile:

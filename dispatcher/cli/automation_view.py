@@ -21,4 +21,4 @@ def say_lines(found: Sequence["Line"], as_json: bool) -> None:
 
 def show_lines(found: Sequence["Line"]) -> None:
     """A line for each step that somebody is past."""
-    table(_COLUMNS, found, short=("at", "key", "step", "outcome", "what"))
+    table(_COLUMNS, found)

@@ -152,10 +152,18 @@ def exit_(name: Name, key: Key, reason: Reason = "", as_json: Json = False) -> N
 
 
 @app.command("retry", epilog="Example: dispatcher automations retry welcome C-7 --reason 'the template is mended'")
-def retry(name: Name, key: Key, reason: Reason = "", as_json: Json = False) -> None:
+def retry(
+    name: Name,
+    key: Key,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="ADDRESS", help="Where their mail goes from now on.")
+    ] = None,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
     """Let somebody go on whose step has failed, with that step."""
     with opened() as dispatcher:
-        made = dispatcher.automations.retry(name, key, actor(reason))
+        made = dispatcher.automations.retry(name, key, actor(reason), address=address)
     _answer(plain(made), f"{key} goes on in {name}", as_json)
 
 
@@ -226,5 +234,4 @@ def _show_people(people: list["Enrolment"]) -> None:
              f"with {each.awaits}" if each.awaits else when(each.planned_at), each.outcome)
             for each in people
         ],
-        short=("key", "state", "next step", "when"),
     )  # fmt: skip

@@ -197,7 +197,8 @@ def retry(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Try again what ended without being sent: bounced, expired, invalid or cancelled."""
+    """Try again what ended without being sent: bounced, expired, invalid or cancelled, but for reports that were
+    cancelled as a whole."""
     selector = _selector(
         ids, states=state, to=to, tag=tag, campaign=campaign, key=key, metadata=metadata, since=since, lane=lane
     )

@@ -109,7 +109,8 @@ def console(*, stderr: bool = False) -> "Console":
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, else nothing: call what it gives with how many more are done."""
+    """A bar on a terminal, else nothing: call what it gives with how many more are done. ``total``: 0 when nobody
+    knows."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -117,7 +118,7 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task("", total=total or None)
         yield lambda more: bar.advance(task, more)
 
 

@@ -30,7 +30,9 @@ def report(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="A table; - for stdout, as where no file is named.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="A signed document.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="A signed document; - for stdout.")
+    ] = None,
 ) -> None:
     """Write who received which file: address, file, SHA-256, state, relay, reply and time of each."""
     with opened() as dispatcher:
@@ -40,6 +42,9 @@ def report(
             note(f"dispatcher: {count(_write_csv(dispatcher, name, path), 'line')} written")
         if json_file is not None:
             text = dispatcher.distribution.signed(found, dispatcher.clock.time())
+            if json_file == Path("-"):
+                sys.stdout.write(text)
+                return
             try:
                 json_file.write_text(text, encoding="utf-8", newline="\n")
             except OSError as error:

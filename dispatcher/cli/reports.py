@@ -11,6 +11,7 @@ from dispatcher.cli.report_proof import app as proof
 from dispatcher.cli.report_view import SHOWN, accepted, facts, follow, show_check, show_one
 from dispatcher.delivery import WAITING
 from dispatcher.errors import SubmissionError
+from dispatcher.names import check_name
 
 if TYPE_CHECKING:
     from dispatcher.report_job import ReportSpec
@@ -76,7 +77,7 @@ def send(  # noqa: PLR0917 - options, which nobody gives by position
     as_json: Json = False,
 ) -> None:
     """Look at every row and every file, and send only if nothing was found. The same command again goes on after a
-    stop. Exit 1 if it was refused."""
+    stop. Exit 1 if it was refused, or if --watch has seen the end, and somebody was not reached."""
     from dispatcher.adapters.rows.file import of_file  # noqa: PLC0415 - --help needs none of it
 
     spec = _spec(
@@ -84,6 +85,7 @@ def send(  # noqa: PLR0917 - options, which nobody gives by position
         under=under, subject=subject, text=text, locale=locale, reply_to=reply_to, headers=header, relay=relay,
         tags=tag, owner=owner, too_large=too_large, link=link, allow_missing=allow_missing or None, **{"from": sender},
     )  # fmt: skip
+    check_name(name)
     settings = settings_of_user()
     with opened(settings, paths="anywhere") as dispatcher:
         with progress(0) as advance:
@@ -99,10 +101,13 @@ def send(  # noqa: PLR0917 - options, which nobody gives by position
         warn_if_unserved(dispatcher, settings)
         if watch:
             follow(dispatcher, name)
+        unsent = dispatcher.reports.unsent(name, 1) if watch else []
     if as_json:
         document(facts(made))
     else:
         line(f"{accepted(made)}; see `dispatcher reports show {name}`")
+    if unsent:
+        raise typer.Exit(1)
 
 
 @app.command("list", epilog="Example: dispatcher reports list")

@@ -353,7 +353,7 @@ class MemoryLedger:
             now, sources = self._now(), changeable(state)
             meant = self._store.select(replace(selector, limit=None))
             again = state is State.QUEUED
-            rows = [row for row in meant if row.state in sources and not (again and row.message.secrets == WIPED)]
+            rows = [row for row in meant if row.state in sources and not (again and self._stays(row))]
             rows = rows[: selector.limit]
             event = AttemptRecord(now, state, attempted=False, text=storable(actor.reason), actor=signature(actor))
             self._all_become(rows, state, event)
@@ -365,6 +365,10 @@ class MemoryLedger:
                 self._act(actor, *act_of(selector, state), count=len(rows))
             progress(len(rows))
             return len(rows)
+
+    def _stays(self, row: DeliveryRow) -> bool:
+        """Whether it is not tried again."""
+        return row.message.secrets == WIPED or self.reports.cancelled(row.message.submission.public_id)
 
     def acts(self, *, since: float | None = None, limit: int = 100) -> list[Act]:
         with self._lock:

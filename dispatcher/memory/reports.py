@@ -81,12 +81,18 @@ class MemoryReports:
 
     def owns(self, submission: str) -> bool:
         """Whether it is a report's; the caller locks."""
-        return any(row.submission == submission for row in self._reports.values())
+        return bool(self._states(submission))
 
     def goes_on(self, submission: str) -> bool:
         """Whether messages may still be added to it, so that it is not over its retention; the caller locks."""
-        mine = (row.state for row in self._reports.values() if row.submission == submission)
-        return ReportState.TAKING in mine
+        return ReportState.TAKING in self._states(submission)
+
+    def cancelled(self, submission: str) -> bool:
+        """Whether its mails are not tried again; the caller locks."""
+        return ReportState.CANCELLED in self._states(submission)
+
+    def _states(self, submission: str) -> list[ReportState]:
+        return [row.state for row in self._reports.values() if row.submission == submission]
 
     def get(self, name: str) -> Report:
         with self._lock:

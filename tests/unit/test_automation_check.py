@@ -79,6 +79,12 @@ STEP = {"step": "hello"}
         (automation(STEP, trigger={"event": "gone"}), "trigger.event", "no kind of event 'gone'"),
         (automation(STEP, trigger={"event": "registred"}), "trigger.event", "did you mean registered"),
         (automation(STEP, exit=["gone"]), "exit[0]", "no kind of event 'gone'"),
+        (
+            automation(STEP, exit=["left", "registered"]),
+            "exit[1]",
+            "registered takes people in: all would leave",
+        ),
+        (automation(STEP, person={"address": "customer.name"}), "person.address", "with sample data: 'Ada"),
         (automation({**STEP, "unless": ["left", "gone"]}), "steps[0].unless[1]", "no kind of event 'gone'"),
         (automation({**STEP, "wait_for": "gone"}), "steps[0].wait_for", "no kind of event 'gone'"),
         (automation(STEP, key=None), "key", "must be of type string or object"),

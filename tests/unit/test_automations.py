@@ -329,6 +329,17 @@ def test_a_mail_that_cannot_be_stops_there_until_a_person_sees_to_it() -> None:
     theatre.dispatcher.automations.retry("welcome", "7", ANNA)
     theatre.wait(60)
     assert theatre.steps() == [("hello", "failed"), ("hello", "failed")]
+    with pytest.raises(SubmissionError, match="address: 'somebody' is not an email address"):
+        theatre.dispatcher.automations.retry("welcome", "7", ANNA, address="somebody")
+    theatre.dispatcher.automations.retry("welcome", "7", ANNA, address="ada@example.com")
+    theatre.wait(60)
+    assert theatre.steps()[2:] == [("hello", "sent")]
+    assert b"\r\nTo: ada@example.com\r\n" in theatre.transport.sent[-1].content
+
+
+def test_who_is_out_is_neither_tried_again_nor_taken_out() -> None:
+    theatre = Theatre(automation({"step": "hello"}))
+    theatre.dispatcher.emit(Event("registered", {"customer": {"id": 7, "email": "nobody"}}))
     theatre.dispatcher.automations.exit("welcome", "7", ANNA)
     assert theatre.state() is EnrolmentState.EXITED
     with pytest.raises(SubmissionError, match="has not failed but is exited; nothing was done"):

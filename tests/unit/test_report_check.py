@@ -108,6 +108,25 @@ def templated(stage: Stage, **more: Any) -> dict[str, Any]:
     return {**given, **more}
 
 
+@pytest.mark.parametrize(
+    ("rule", "shown"), [({"too_large": "split"}, "part"), ({"too_large": "link", "link": "https://x.example/a"}, "url")]
+)
+def test_a_template_that_does_not_show_what_becomes_of_large_files_is_refused(
+    stage: Stage, rule: dict[str, str], shown: str
+) -> None:
+    given = templated(stage, **rule)
+    stage.files |= {"subject.txt": "Statement", "body.txt": "{{ report.title }}"}
+    with pytest.raises(SubmissionError, match=rf"template: statement does not show report\.{shown}"):
+        check(stage, **given)
+
+
+@pytest.mark.parametrize("field", ["subject", "text", "html"])
+def test_a_columns_name_in_braces_is_not_mailed_as_it_stands(stage: Stage, field: str) -> None:
+    with pytest.raises(SubmissionError, match=rf"{field}: \{{customer\}} would stand in the mail like this"):
+        check(stage, **{field: "Dear {customer}, {no} column"})
+    assert check(stage, **{field: "Dear {no} column"}).ok
+
+
 def noise(n: int) -> bytes:
     """A document of 700,000 bytes that no archive makes smaller."""
     return b"%PDF-1.4" + random.Random(n).randbytes(700_000)
@@ -149,6 +168,20 @@ def test_files_that_do_not_fit_are_linked_however_large_they_are() -> None:
     assert b"https://files.example.com/1001" in mail.content
     assert b"large-1.pdf" not in mail.content
     assert b"attached" not in mail.content
+    (row,) = stage.dispatcher.reports.rows(stage.dispatcher.reports.get("november"))
+    assert row.files == tuple(  # the proof says of which files, as they were then
+        ("https://files.example.com/1001", hashlib.sha256(each).hexdigest(), len(each))
+        for each in stage.files_of_reports.files.values()
+    )
+
+
+@pytest.mark.parametrize("more", [{"attach": ["terms.pdf", "terms.pdf"]}, {"files": ["{customer}.pdf"] * 2}])
+def test_a_file_that_is_asked_for_twice_is_there_once(stage: Stage, more: dict[str, Any]) -> None:
+    if "attach" in more:
+        with pytest.raises(SubmissionError, match=r"attach: terms\.pdf is there twice"):
+            check(stage, **more)
+    else:
+        assert [len(mail.files) for mail in check(stage, **more).mails] == [1, 1]
 
 
 def test_files_that_fit_into_an_archive_go_as_one() -> None:

@@ -129,6 +129,18 @@ def test_those_who_did_not_get_it_get_the_same_file_where_they_are_now(stage: St
         stage.dispatcher.reports.resend("november", "x", (State.BOUNCED,), None, ANNA)
 
 
+def test_a_resend_gives_nobody_what_is_somebody_elses(stage: Stage) -> None:
+    send(stage)
+    stage.dispatcher.deliver(Lane.BULK)
+    resend = stage.dispatcher.reports.resend
+    ada, li = "ada@example.com", "li@example.com"
+    with pytest.raises(SubmissionError, match=r"to_list: LI@example\.com is another recipient of november"):
+        resend("november", "x", (State.SENT,), {ada: "LI@example.com"}, ANNA)
+    with pytest.raises(SubmissionError, match=rf"to_list: {ada} and {li} would both go to x@example\.com"):
+        resend("november", "x", (State.SENT,), {ada: "x@example.com", li: "x@example.com"}, ANNA)
+    assert resend("november", "swapped", (State.SENT,), {ada: li, li: ada}, ANNA).total == 2  # their files were
+
+
 def test_nobody_gets_it_twice_by_two_resends(stage: Stage) -> None:
     resend = stage.dispatcher.reports.resend
     send(stage)
@@ -361,6 +373,10 @@ def test_a_schedule_names_programs_by_their_names_only(stage: Stage) -> None:
         ({"manifest": None}, "report.manifest: give either a manifest or a manifest_command"),
         ({"manifest": None, "manifest_command": "rm -rf /"}, r"\[reports\] manifests has no 'rm -rf /'"),
         ({"manifest": 7}, "report.manifest: must be a text"),
+        (
+            {"renderer": "pdf", "filename": "a.pdf"},
+            r"report.renderer: \[reports\] renderers has no 'pdf'; there is none",
+        ),
         ({"files": "x"}, "report.files: must be a list of texts"),
     ):
         with pytest.raises(SubmissionError, match=said):

@@ -6,12 +6,16 @@ from sqlalchemy import case, select
 
 from dispatcher.adapters.sql import acting, timeline
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
-from dispatcher.adapters.sql.schema import deliveries, messages, submissions
+from dispatcher.adapters.sql.schema import deliveries, messages, reports, submissions
 from dispatcher.adapters.sql.selecting import conditions, wiped
 from dispatcher.delivery import Actor, Selector, State
 from dispatcher.ledger import act_of, changeable, signature
+from dispatcher.report_job import ReportState
 
 _PAGE = 1000
+_CANCELLED = deliveries.c.submission_id.in_(  # whose mails are not tried again: that cannot be taken back
+    select(reports.c.submission_id).where(reports.c.state == ReportState.CANCELLED.value)
+)
 
 
 def change(database: Database, selector: Selector, state: State, actor: Actor, progress: Callable[[int], None]) -> int:
@@ -28,7 +32,7 @@ def change(database: Database, selector: Selector, state: State, actor: Actor, p
         select(deliveries.c.id, deliveries.c.message_id, deliveries.c.last_state, submissions.c.lifetime)
         .join(messages, messages.c.id == deliveries.c.message_id)
         .join(submissions, submissions.c.id == deliveries.c.submission_id)
-        .where(where, sources, *([~wiped()] if state is State.QUEUED else []))
+        .where(where, sources, *([~wiped(), ~_CANCELLED] if state is State.QUEUED else []))
         .order_by(deliveries.c.id.desc())
         .with_for_update(of=deliveries)
     )
