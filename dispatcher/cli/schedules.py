@@ -158,10 +158,13 @@ def remove(name: Name, reason: Reason = "", yes: Yes = False, as_json: Json = Fa
 
 
 @app.command("run-now", epilog="Example: dispatcher schedules run-now report --reason 'the boss wants it at once'")
-def run_now(name: Name, reason: Reason = "", as_json: Json = False) -> None:
-    """Fire it once more, beside its times, and also while it is paused."""
+def run_now(name: Name, reason: Reason = "", yes: Yes = False, as_json: Json = False) -> None:
+    """Fire it once more, beside its times, and also while it is paused. Asks where that mails many."""
     settings = settings_of_user()
     with opened(settings) as dispatcher:
+        spec = dispatcher.schedules.get(name).spec
+        if spec.submission is None:
+            confirmed(f"{_what(spec)} goes once more, beside the times of {name}", yes=yes)
         made = dispatcher.schedules.run_now(name, actor(reason))
         warn_if_unserved(dispatcher, settings)
     if as_json:

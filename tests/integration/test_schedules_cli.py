@@ -101,6 +101,18 @@ def test_one_is_fired_by_hand_and_what_became_of_it_is_told(cli: Cli) -> None:
     assert cli("schedules", "history", "report").stdout.endswith("\tfired\tby hand\tsubmission s1\n")
 
 
+def test_one_that_mails_many_is_fired_by_hand_only_when_that_is_meant(cli: Cli) -> None:
+    job = json.dumps({"manifest": "people.csv", "folder": "out", "files": ["{n}.pdf"], "subject": "S", "text": "T"})
+    assert cli("schedules", "add", "statements", "--cron", "0 7 1 * *", "--report", job).returncode == 0
+    done = cli("schedules", "run-now", "statements")
+    assert done.returncode == 2
+    assert (
+        "report: people.csv goes once more, beside the times of statements; nobody is here to be asked" in done.stderr
+    )
+    assert cli("schedules", "run-now", "statements", "--yes").returncode == 0
+    assert len(cli.json("schedules", "history", "statements")) == 1
+
+
 def test_the_history_accounts_for_every_time(cli: Cli) -> None:
     cli("schedules", "add", "report", "--every", "1h", "--submission", MAIL)
     kept = InSql(url(cli))
