@@ -46,7 +46,7 @@ def test_the_guide_works_as_it_stands(tmp_path: Path) -> None:
             for body in rest:
                 for line in body.splitlines():
                     run(line)
-            run("dispatcher schedules run-now digest")
+            run("dispatcher schedules run-now digest --yes")
             wait_for(lambda: len(sink.received()) == 2, 30)
             assert sink.received()[1].rcpt_to == ("ada@example.com",)
             (script,) = [body for language, _, body in _BLOCK.findall(GUIDE) if language == "python"]
