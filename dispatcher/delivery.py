@@ -37,6 +37,7 @@ class State(enum.StrEnum):
 WAITING = frozenset({State.QUEUED, State.DEFERRED})
 LIVE = WAITING | {State.LEASED, State.IN_DOUBT}
 SETTLED = frozenset(State) - LIVE
+UNSENT = SETTLED - {State.SENT}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     # Sent and bounced: a worker whose lease was ended still knew the reply.

@@ -9,7 +9,7 @@ from itertools import islice
 
 from dispatcher.address import mailbox
 from dispatcher.campaign import Expanded
-from dispatcher.delivery import LIVE, SETTLED, WAITING, Actor, Selector, State
+from dispatcher.delivery import LIVE, UNSENT, WAITING, Actor, Selector, State
 from dispatcher.errors import SubmissionError
 from dispatcher.interfaces import Clock, FileSource, Found, Ledger, Renderers, Rows
 from dispatcher.mail import Accepted
@@ -107,9 +107,10 @@ class Reports:
         moved = None if to is None else {normal(address): new for address, new in to.items()}
         if to is not None and moved is not None and len(moved) < len(to):
             raise SubmissionError("to_list", "one address is there twice, in two spellings")
+        everybody = list(self.rows(old))
         chosen = [
             row
-            for row in self.rows(old)
+            for row in everybody
             if row.state in states
             and (row.origin not in sent or State.SENT in states)
             and (moved is None or normal(row.address) in moved)
@@ -118,7 +119,8 @@ class Reports:
         if moved is not None and (strange := sorted(moved.keys() - {normal(row.address) for row in chosen})):
             which = " or ".join(sorted(states))
             raise SubmissionError("to_list", f"{strange[0]} is nobody of {name} that is {which}; nothing was sent")
-        self._check_moves(old, {} if moved is None else moved)
+        if moved is not None:
+            _check_moves(name, moved, {normal(row.address) for row in everybody})
         if not chosen:
             raise SubmissionError(name, f"nobody of it is {' or '.join(sorted(states))}, other resends counted in")
         mails = tuple(_moved(row, None if moved is None else moved[normal(row.address)]) for row in chosen)
@@ -149,17 +151,6 @@ class Reports:
         if busy := [row for row in chosen if row.origin in waiting]:
             why = f"{busy[0].address} has it under way by {waiting[busy[0].origin]}: wait for that, or cancel it"
             raise SubmissionError(old.name, why)
-
-    def _check_moves(self, old: Report, moved: Mapping[str, str]) -> None:
-        """Nobody gets what is somebody else's."""
-        theirs = {normal(row.address) for row in self.rows(old)} - moved.keys() if moved else set()
-        taken: dict[str, str] = {}
-        for before, after in moved.items():
-            address = normal(mailbox(after, "to_list")[0])
-            if address in theirs and address != before:
-                raise SubmissionError("to_list", f"{after} is another recipient of {old.name}; nothing was sent")
-            if (other := taken.setdefault(address, before)) != before:
-                raise SubmissionError("to_list", f"{other} and {before} would both go to {after}; nothing was sent")
 
     def _elsewhere(self, old: Report, again: str) -> tuple[dict[int, str], set[int]]:
         """Of those in the same first report, by their numbers there: for whom another resend of it (or it itself) is
@@ -226,8 +217,10 @@ class Reports:
 
     def unsent(self, name: str, limit: int) -> list[ReportRow]:
         """The first of those whose mail ended without being sent; ``text`` says why."""
-        rows = self.rows(self._store.get(name))
-        return list(islice((row for row in rows if row.state in SETTLED and row.state is not State.SENT), limit))
+        report = self._store.get(name)
+        if UNSENT.isdisjoint(self._store.sums(report)):
+            return []
+        return list(islice((row for row in self.rows(report) if row.state in UNSENT), limit))
 
     def sums(self, name: str) -> dict[State, int]:
         """Its mails by state."""
@@ -243,6 +236,17 @@ class Reports:
 def _must_go(report: Report) -> None:
     if report.state is ReportState.CANCELLED:
         raise SubmissionError(report.name, "was cancelled; send it under another name")
+
+
+def _check_moves(name: str, moved: Mapping[str, str], recipients: Collection[str]) -> None:
+    """Nobody gets what is somebody else's. Raises SubmissionError."""
+    taken: dict[str, str] = {}
+    for before, after in moved.items():
+        address = normal(mailbox(after, "to_list")[0])
+        if address in recipients and address not in moved:
+            raise SubmissionError("to_list", f"{after} is another recipient of {name}; nothing was sent")
+        if (other := taken.setdefault(address, before)) != before:
+            raise SubmissionError("to_list", f"{other} and {before} would both go to {after}; nothing was sent")
 
 
 def _blobs(mails: Sequence[Ready]) -> list[str]:

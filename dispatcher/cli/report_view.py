@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatcher.cli.output import console, count, document, line, note, plain, table, when
-from dispatcher.delivery import LIVE, SETTLED, State
+from dispatcher.delivery import LIVE, UNSENT, State
 
 if TYPE_CHECKING:
     from dispatcher.dispatcher import Dispatcher
@@ -80,7 +80,7 @@ def show_one(report: "Report", sums: Mapping[State, int], unsent: Sequence["Repo
     table(("state", "count"), [(state.value, f"{sums[state]:,}") for state in State if sums.get(state)])
     if unsent:
         table(("address", "state", "why"), [(row.address, row.state.value, row.text) for row in unsent])
-        more = sum(sums.get(state, 0) for state in SETTLED - {State.SENT}) - len(unsent)
+        more = sum(sums.get(state, 0) for state in UNSENT) - len(unsent)
         if more > 0:
             note(f"dispatcher: and {more:,} more: see `dispatcher reports report {report.name}`")
 

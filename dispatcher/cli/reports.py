@@ -9,7 +9,7 @@ from dispatcher.cli.opening import actor, json_argument, opened, pairs, settings
 from dispatcher.cli.output import Json, Reason, Yes, confirmed, count, document, line, note, progress, table, when
 from dispatcher.cli.report_proof import app as proof
 from dispatcher.cli.report_view import SHOWN, accepted, facts, follow, show_check, show_one
-from dispatcher.delivery import WAITING
+from dispatcher.delivery import UNSENT, WAITING
 from dispatcher.errors import SubmissionError
 from dispatcher.names import check_name
 
@@ -101,7 +101,7 @@ def send(  # noqa: PLR0917 - options, which nobody gives by position
         warn_if_unserved(dispatcher, settings)
         if watch:
             follow(dispatcher, name)
-        unsent = dispatcher.reports.unsent(name, 1) if watch else []
+        unsent = watch and not UNSENT.isdisjoint(dispatcher.reports.sums(name))
     if as_json:
         document(facts(made))
     else:

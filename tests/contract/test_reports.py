@@ -201,6 +201,21 @@ def test_a_cancelled_one_takes_nothing_more_and_ends_when_nothing_is_live(kept: 
     assert kept.ledger.change(Selector(), State.QUEUED, ANNA) == 0
 
 
+def test_a_number_that_is_given_again_is_no_cancelled_reports(kept: Kept) -> None:
+    report, store = begun(kept), kept.ledger.reports
+    store.add(report, ROWS, ())
+    cancelled = store.cancel("november", ANNA)
+    kept.ledger.change(Selector(ids=(cancelled.submission,)), State.CANCELLED, ANNA)
+    assert store.finish(cancelled)
+    kept.age(100 * DAY)
+    while kept.ledger.retire(Retention(), 100).more:
+        pass
+    add(kept.ledger, accepted())  # SQLite numbers it like the one that is gone
+    assert kept.ledger.change(Selector(), State.CANCELLED, ANNA) == 1
+    assert store.sums(store.get("november")) == {State.CANCELLED: 2}
+    assert kept.ledger.change(Selector(), State.QUEUED, ANNA) == 1
+
+
 def test_one_that_is_cancelled_while_it_is_ended_stays_held_by_nobody(kept: Kept) -> None:
     report, store = begun(kept), kept.ledger.reports
     store.add(report, ROWS, ())

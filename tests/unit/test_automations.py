@@ -619,3 +619,25 @@ def test_an_audience_that_is_gone_pauses_it_with_the_reason() -> None:
     found = theatre.dispatcher.automations.get("welcome")
     assert found.paused
     assert "people" in found.reason
+
+
+def test_a_load_while_it_is_looked_what_is_loaded_pauses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    theatre = Theatre(automation({"step": "hello"}))
+    store = theatre.ledger.automations
+    golden = automation({"step": "hello"}, trigger={"event": "registered", "where": ["tier=gold"]})
+    tiers = kind("registered", tier={"type": "string"})
+    event_types = store.event_types
+
+    def loading() -> Any:
+        found = event_types()
+        store.load([(golden, None)], [tiers], ANNA)
+        return found
+
+    theatre.clock.now += 60
+    monkeypatch.setattr(store, "event_types", loading)
+    assert theatre.emit() == ["welcome/7"]  # by the version and the kinds of one moment
+    monkeypatch.setattr(store, "event_types", event_types)
+    theatre.clock.now += 60
+    receipt = theatre.dispatcher.emit(Event("registered", {**customer(8), "tier": "gold"}))
+    assert receipt.enrolled == ("welcome/8",)
+    assert not store.get("welcome").paused

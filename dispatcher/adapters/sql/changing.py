@@ -6,16 +6,15 @@ from sqlalchemy import case, select
 
 from dispatcher.adapters.sql import acting, timeline
 from dispatcher.adapters.sql.database import AnyRow, Database, Transaction
-from dispatcher.adapters.sql.schema import deliveries, messages, reports, submissions
-from dispatcher.adapters.sql.selecting import conditions, wiped
+from dispatcher.adapters.sql.schema import deliveries, messages, submissions
+from dispatcher.adapters.sql.selecting import conditions, of_reports, wiped
 from dispatcher.delivery import Actor, Selector, State
 from dispatcher.ledger import act_of, changeable, signature
 from dispatcher.report_job import ReportState
 
 _PAGE = 1000
-_CANCELLED = deliveries.c.submission_id.in_(  # whose mails are not tried again: that cannot be taken back
-    select(reports.c.submission_id).where(reports.c.state == ReportState.CANCELLED.value)
-)
+# Of reports whose mails are not tried again: that cannot be taken back.
+_CANCELLED = deliveries.c.submission_id.in_(of_reports(ReportState.CANCELLED))
 
 
 def change(database: Database, selector: Selector, state: State, actor: Actor, progress: Callable[[int], None]) -> int:

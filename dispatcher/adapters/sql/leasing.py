@@ -22,9 +22,9 @@ from dispatcher.adapters.sql.schema import (
     campaigns,
     deliveries,
     messages,
-    reports,
     submissions,
 )
+from dispatcher.adapters.sql.selecting import of_reports
 from dispatcher.adapters.sql.spoken import among, one_of
 from dispatcher.adapters.sql.suppressions import of_addresses
 from dispatcher.adapters.sql.viewing import NONE, VIEW, Rows, Viewed, rows_of
@@ -51,8 +51,7 @@ _HELD = (
 )
 _HELD_UP = select(submissions.c.id, submissions.c.lifetime).where(
     among(submissions.c.id),
-    exists().where(campaigns.c.submission_id == submissions.c.id)
-    | submissions.c.id.in_(select(reports.c.submission_id)),
+    exists().where(campaigns.c.submission_id == submissions.c.id) | submissions.c.id.in_(of_reports()),
 )
 _RENEW = update(deliveries).where(among(deliveries.c.id))
 _TAKE = update(deliveries).where(among(deliveries.c.id)).values(state=State.LEASED.value)

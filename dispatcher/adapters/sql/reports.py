@@ -113,10 +113,8 @@ class SqlReports:
 
     def sums(self, report: Report) -> dict[State, int]:
         with self._database.reading() as tx:
-            kept, number = tx.execute(
-                select(reports.c.sums, reports.c.submission_id).where(reports.c.id == report.id)
-            ).one()
-            found = _counted(tx, number)
+            kept = tx.execute(select(reports.c.sums).where(reports.c.id == report.id)).scalar_one()
+            found = _counted(tx, report)
         if kept is not None and sum(found.values()) < report.cursor:  # its retention takes them out
             return {State(state): count for state, count in kept.items()}
         return found
@@ -148,7 +146,7 @@ class SqlReports:
             number = tx.execute(select(reports.c.submission_id).where(*mine)).scalar_one_or_none()
             if number is None or live(tx, number):
                 return False
-            sums = {state.value: count for state, count in _counted(tx, number).items()}
+            sums = {state.value: count for state, count in _counted(tx, report).items()}
         with self._database.writing() as tx:
             if live(tx, number):  # somebody has tried some of them again just now
                 return False
@@ -223,6 +221,7 @@ def _made(tx: Transaction, message: int) -> Mapping[str, Any] | None:
     return kept
 
 
-def _counted(tx: Transaction, number: int) -> dict[State, int]:
-    by_state = select(deliveries.c.state, func.count()).where(deliveries.c.submission_id == number)
+def _counted(tx: Transaction, report: Report) -> dict[State, int]:
+    mine = select(submissions.c.id).where(submissions.c.public_id == report.submission).scalar_subquery()
+    by_state = select(deliveries.c.state, func.count()).where(deliveries.c.submission_id == mine)
     return {State(state): count for state, count in tx.execute(by_state.group_by(deliveries.c.state))}

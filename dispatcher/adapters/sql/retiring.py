@@ -31,10 +31,9 @@ from dispatcher.adapters.sql.schema import (
     messages,
     pauses,
     rejects,
-    reports,
     submissions,
 )
-from dispatcher.adapters.sql.selecting import holds
+from dispatcher.adapters.sql.selecting import holds, of_reports
 from dispatcher.adapters.sql.spoken import among
 from dispatcher.campaign import CampaignState
 from dispatcher.delivery import LIVE, SETTLED
@@ -68,7 +67,7 @@ _WITH_DELIVERIES = select(deliveries.c.submission_id).where(among(deliveries.c.s
 _GOES_ON = exists().where(  # its campaign, or report, to which messages may still be added
     campaigns.c.submission_id == submissions.c.id,
     campaigns.c.state.not_in([CampaignState.FINISHED.value, CampaignState.CANCELLED.value]),
-) | submissions.c.id.in_(select(reports.c.submission_id).where(reports.c.state == ReportState.TAKING.value))
+) | submissions.c.id.in_(of_reports(ReportState.TAKING))
 _NOT_EMPTY = select(deliveries.c.message_id).where(among(deliveries.c.message_id)).distinct()
 
 

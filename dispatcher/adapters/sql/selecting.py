@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, func, or_, select, tuple_, type_coerce
+from sqlalchemy import ColumnElement, Select, Text, and_, func, or_, select, tuple_, type_coerce
 
 from dispatcher import ids
 from dispatcher.adapters.sql.database import AnyRow, Transaction, chunks
-from dispatcher.adapters.sql.schema import deliveries, keys, messages, submissions
+from dispatcher.adapters.sql.schema import deliveries, keys, messages, reports, submissions
 from dispatcher.delivery import Selector
 from dispatcher.errors import NotFound
 from dispatcher.ledger import WIPED
+from dispatcher.report_job import ReportState
 
 
 @dataclass(slots=True)
@@ -36,6 +37,13 @@ class Meant:
                 for chunk in chunks(sorted(numbers))
             )
         )
+
+
+def of_reports(*states: ReportState) -> Select[tuple[int]]:
+    """The numbers of the submissions of reports, of those in these states if any are named. By what they are called: a
+    report is kept for longer than its submission, whose number SQLite may give again."""
+    found = select(submissions.c.id).join(reports, reports.c.submission == submissions.c.public_id)
+    return found.where(reports.c.state.in_([state.value for state in states])) if states else found
 
 
 def meant(tx: Transaction, names: Sequence[str]) -> Meant:
