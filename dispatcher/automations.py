@@ -62,6 +62,7 @@ class Automations:
         moving = Moving(ledger, clock, sink, self._flows, check=check, ring=ring, wait=wait)
         emitting = Emitting(ledger, clock, self._flows, move=moving.some)
         self.run, self.emit, self.emit_many = moving.run, emitting.emit, emitting.emit_many
+        self.take_in = emitting.take_in
 
     # -- writing
 

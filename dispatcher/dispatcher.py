@@ -28,7 +28,7 @@ from dispatcher.distribution import Distribution
 from dispatcher.emitted import Event, EventReceipt
 from dispatcher.errors import SubmissionError, TemplateError
 from dispatcher.events import unfailing
-from dispatcher.handed import EVENT_DOOR, Handed
+from dispatcher.handed import EVENT_DOOR, TASK_DOOR, Handed
 from dispatcher.head import Context
 from dispatcher.interfaces import (
     Blobs,
@@ -253,23 +253,18 @@ class Dispatcher:
         """As ``take_in`` for several, of which those that hold are committed in one transaction."""
         good = [(each.document, each.producer, f"{door}:{each.reference}") for each in handed if each.error is None]
         committed = iter(self._commit(good))
-        answers = [each.error or next(committed) for each in handed]
+        return self._answered(handed, door, [each.error or next(committed) for each in handed])
+
+    def take_in_events(self, handed: Sequence[Handed]) -> list[str]:
+        """As ``take_in_many``, of events that came as Celery tasks: their ids."""
+        return self._answered(handed, EVENT_DOOR, self.automations.take_in(handed, TASK_DOOR))
+
+    def _answered(self, handed: Sequence[Handed], door: str, answers: Sequence[Answer | EventReceipt]) -> list[str]:
+        """Keep what was refused; the number of each, or ``rejected``."""
         for each, answer in zip(handed, answers, strict=True):
             if isinstance(answer, SubmissionError):
                 self._keep(each, door, answer)
         return ["rejected" if isinstance(answer, SubmissionError) else answer.id for answer in answers]
-
-    def take_in_event(self, document: Any, *, reference: str, producer: str = "") -> str:
-        """Take in an event that came as a Celery task: its id, or ``rejected``; as ``take_in``."""
-        try:
-            return self.emit(document, producer=producer, key=f"task:{reference}").id
-        except SubmissionError as error:
-            self._keep(Handed(document, reference, producer), EVENT_DOOR, error)
-            return "rejected"
-
-    def keep_reject(self, document: Any, *, door: str, reference: str, producer: str, error: SubmissionError) -> None:
-        """Keep a submission that was refused, for a person to look at."""
-        self._keep(Handed(document, reference, producer), door, error)
 
     def _keep(self, handed: Handed, door: str, error: SubmissionError) -> None:
         as_it_came = handed.payload

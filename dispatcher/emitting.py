@@ -10,12 +10,14 @@ from dispatcher.emitted import Event, EventReceipt, EventType
 from dispatcher.enrolment import Enrolment, Touch
 from dispatcher.errors import LedgerError, SubmissionError
 from dispatcher.flows import Flows
+from dispatcher.handed import Handed
 from dispatcher.interfaces import Clock, EventRow, Ledger
 from dispatcher.names import unknown
 
 CHUNK = 200  # events in one transaction
 HELD_SECONDS = 2.0  # so long others leave those alone for whom events have something due
 Answer = EventReceipt | SubmissionError
+Given = tuple[Event | Mapping[str, Any], str, str | None]  # an event, its producer, and what stands in for a missing id
 
 
 class Emitting:
@@ -32,22 +34,30 @@ class Emitting:
         Raises SubmissionError naming the field, EventConflict for an id that another event has, LedgerUnavailable when
         nothing was changed.
         """
-        answer = next(self.emit_many([event], producer=producer, key=key))
+        answer = self._commit([(event, producer, key)])[0]
         if isinstance(answer, SubmissionError):
             raise answer
         return answer
 
-    def emit_many(
-        self, events: Iterable[Event | Mapping[str, Any]], *, producer: str = "", key: str | None = None
-    ) -> Iterator[Answer]:
+    def emit_many(self, events: Iterable[Event | Mapping[str, Any]], *, producer: str = "") -> Iterator[Answer]:
         """Take in any number, committed in chunks; one answer each, in order: a receipt or the error that it met."""
+        return self._all((event, producer, None) for event in events)
+
+    def take_in(self, handed: Iterable[Handed], door: str) -> list[Answer]:
+        """The same of what came through a door, each with the error of the door if that refuses it."""
+        each = list(handed)
+        good = ((one.document, one.producer, f"{door}:{one.reference}") for one in each if one.error is None)
+        answers = self._all(good)
+        return [one.error or next(answers) for one in each]
+
+    def _all(self, events: Iterable[Given]) -> Iterator[Answer]:
         waiting = iter(events)
         while group := list(islice(waiting, CHUNK)):
-            yield from self._commit(group, producer, key)
+            yield from self._commit(group)
 
-    def _commit(self, group: Sequence[Event | Mapping[str, Any]], producer: str, key: str | None) -> list[Answer]:
+    def _commit(self, group: Sequence[Given]) -> list[Answer]:
         self._flows.look()
-        read = [self._read(event, producer, key) for event in group]
+        read = [self._read(*each) for each in group]
         good = [each for each in read if not isinstance(each, SubmissionError)]
         rows, touches = [row for row, _ in good], [touches for _, touches in good]
         stored = iter(self._store.record(rows, touches, HELD_SECONDS) if good else ())

@@ -1,15 +1,18 @@
-"""What a producer handed over where nobody waits for an answer, and how an entry of the Redis stream is read."""
+"""What a producer handed over where nobody waits for an answer, and how an entry of the Redis stream, and a Celery
+task, are read."""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dispatcher.errors import MessageTooLarge, SubmissionError
 
 FIELD, PRODUCER = "submission", "producer"
-EVENT_DOOR = "event"  # by which rejects that were events are known
+EVENT = "event"
+TASK_DOOR, EVENT_DOOR = "task", EVENT  # the second: by which rejects that were events are known
+MAX_KILLED = 3
 MAX_BYTES = 8 * 1024 * 1024
 MAX_PRODUCER = 256
 Pairs = Sequence[tuple[bytes, bytes]]
@@ -28,6 +31,34 @@ class Handed:
     producer: str = ""
     payload: str | None = None
     error: SubmissionError | None = None
+
+
+def of_task(
+    what: str, reference: str, args: Sequence[Any], kwargs: Mapping[str, Any], error: SubmissionError | None = None
+) -> Handed:
+    """A Celery task that takes ``what`` (a submission or an event) and the producer's name. One that is refused anyway,
+    with this error, is not looked into."""
+    given = dict(zip((what, PRODUCER), args, strict=False)) | dict(kwargs)
+    producer = str(given.get(PRODUCER) or "")
+    error = error or _wrong(what, given, args, producer)
+    if len(producer) > MAX_PRODUCER or not producer.isprintable():
+        producer = ""
+    return Handed(given.get(what), reference, producer, error=error)
+
+
+def _wrong(what: str, given: Mapping[str, Any], args: Sequence[Any], producer: str) -> SubmissionError | None:
+    if unknown := sorted(given.keys() - {what, PRODUCER}) or args[2:]:
+        return SubmissionError("", f"the task takes {what} and {PRODUCER}, not {unknown[0]}")
+    if len(producer) > MAX_PRODUCER or not producer.isprintable():
+        return SubmissionError(PRODUCER, f"must be up to {MAX_PRODUCER} printable characters")
+    if what not in given:
+        return SubmissionError(what, f"required: the task takes kwargs={{'{what}': {{...}}}}")
+    return None
+
+
+def killer(times: int) -> SubmissionError | None:
+    """Why what killed its worker so often is not taken in."""
+    return SubmissionError("", f"killed its worker {times} times") if times >= MAX_KILLED else None
 
 
 def of_entry(reference: str, pairs: Pairs, error: SubmissionError | None = None) -> Handed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery.signals import (
+    celeryd_after_setup,
     heartbeat_sent,
     setup_logging,
     worker_init,
@@ -21,7 +22,7 @@ from celery.signals import (
 )
 from celery.worker import state
 
-from dispatcher.adapters.celery import INTAKE
+from dispatcher.adapters.celery import INTAKE, ODD
 from dispatcher.adapters.journals import FileJournals
 from dispatcher.adapters.log import configure
 from dispatcher.adapters.redis import Broker, checked
@@ -89,22 +90,32 @@ def _look_around(**_: Any) -> None:
         sys.exit(2)
 
 
+@celeryd_after_setup.connect
+def _leave_tasks_to_their_door(**_: Any) -> None:
+    """Celery itself takes from ``mail.intake`` only what the door there leaves to it."""
+    queues = app.amqp.queues
+    if INTAKE in queues.consume_from:
+        queues.deselect([INTAKE])
+        queues.select_add(queues[ODD])
+
+
 @worker_process_init.connect
 def _begin(**_: Any) -> None:
-    """Connect before the first bell, and open the stream's door where mail is taken in; when the ledger is away,
-    the first task tries again."""
+    """Connect before the first bell, and open the doors where mail is taken in; when the ledger is away, the first
+    task tries again."""
     gc.set_threshold(*_COLLECT)
     try:
         current()
     except DispatcherError as error:
         _log.error("not ready yet", reason=str(error))
-    if INTAKE in app.amqp.queues.consume_from:
+    if ODD in app.amqp.queues.consume_from:
         from dispatcher.adapters.stream import Stream  # noqa: PLC0415 - as above
         from dispatcher.adapters.stream_door import StreamDoor  # noqa: PLC0415 - as above
+        from dispatcher.adapters.task_door import TaskDoor, TaskStream  # noqa: PLC0415 - as above
 
-        door = StreamDoor(Stream(broker), current, stopping)
-        door.start()
-        _doors.append(door)
+        _doors.extend((StreamDoor(Stream(broker), current, stopping), TaskDoor(TaskStream(broker), current, stopping)))
+        for door in _doors:
+            door.start()
 
 
 @heartbeat_sent.connect

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INTAKE, CONTROL = "mail.intake", "mail.control"
 QUEUES = (Lane.TRANSACTIONAL.queue, Lane.BULK.queue, INTAKE, CONTROL)
+ODD = "mail.intake.celery"  # what comes to mail.intake and only Celery can read: whoever serves that serves this
 SUBMIT, EMIT, DELIVER = "mail.submit", "mail.event", "mail.deliver"
 SWEEP, UPKEEP, EXPAND = "mail.sweep", "mail.upkeep", "mail.expand"
 EXPAND_SECONDS = 60.0  # after which a bell for schedules and campaigns is stale
@@ -62,7 +63,7 @@ def configuration(broker: BrokerAddress) -> dict[str, Any]:
         "task_acks_late": False,
         "task_default_queue": CONTROL,
         "task_create_missing_queues": False,
-        "task_queues": [CeleryQueue(name) for name in QUEUES],
+        "task_queues": [CeleryQueue(name) for name in (*QUEUES, ODD)],
         "task_soft_time_limit": None,  # may strike between a 250 and its settle
         "task_send_sent_event": False,
         "enable_utc": True,

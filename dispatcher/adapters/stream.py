@@ -15,13 +15,13 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
+from dispatcher.adapters.celery import INTAKE
 from dispatcher.adapters.redis import Broker, connect
 from dispatcher.broker import BrokerAddress
 from dispatcher.handed import Pairs
 
-KEY, GROUP = "mail:submissions", "dispatcher"
+KEY, TASKS, GROUP = "mail:submissions", "mail:tasks", "dispatcher"
 IDLE_SECONDS = 30.0  # a worker that has said nothing for so long is dead, and what it held is taken over
-MAX_KILLED = 3
 _ALONE_AFTER = 2  # an entry that has killed so many takes no others with it
 _LOOK_SECONDS, _LOOK_AGAIN_SECONDS = 5.0, 0.02
 _MOST, _MOST_AGAIN, _BYTES = 500, 50, 8 * 1024 * 1024  # in hand at once
@@ -67,6 +67,8 @@ class Stream:
     """One worker process' share of the stream. Its methods raise ConnectionError (Python's own) when Redis is out of
     reach or refuses; they make the stream and the group anew after a flush. For one thread, but for ``hold``."""
 
+    key = KEY
+
     def __init__(self, address: BrokerAddress, *, idle_seconds: float = IDLE_SECONDS) -> None:
         self._idle = int(idle_seconds * 1000)
         # Never the name of another process: what is pending for it and not in hand was lost on the way.
@@ -81,29 +83,29 @@ class Stream:
     def next(self, seconds: float) -> list[Entry]:
         """What is to be taken in now, waiting up to ``seconds`` for it: what a dead worker held, else what is new. All
         of it is in memory, so it is bounded in number and in bytes (but for one entry)."""
-        with _in_our_words():
+        with in_our_words():
             if time.monotonic() >= self._look_at and (again := self._again()):
                 return again
             return self._new(min(seconds, max(self._look_at - time.monotonic(), 0.001)))
 
     def _new(self, seconds: float) -> list[Entry]:
-        words = ("GROUP", GROUP, self._me, "COUNT", 1, "BLOCK", max(int(seconds * 1000), 1), "STREAMS", KEY, ">")
+        words = ("GROUP", GROUP, self._me, "COUNT", 1, "BLOCK", max(int(seconds * 1000), 1), "STREAMS", self.key, ">")
         found = self._ask("XREADGROUP", *words)
         if not found:
             return []
         first = _entry(found[0][1][0])
         try:
-            rest = self._take(keys=[KEY], args=[GROUP, self._me, _MOST - 1, _BYTES - first.bytes])
+            rest = self._take(keys=[self.key], args=[GROUP, self._me, _MOST - 1, _BYTES - first.bytes])
         except RedisError:
             rest = []  # the first one is in hand, and nobody else may have it any more
         return [first, *map(_entry, rest)]
 
     def _again(self) -> list[Entry]:
         """What was delivered before and not ended: by a worker that is dead, or to this one on a broken connection."""
-        claim = (KEY, GROUP, self._me, self._idle, self._cursor, "COUNT", _MOST_AGAIN, "JUSTID")
+        claim = (self.key, GROUP, self._me, self._idle, self._cursor, "COUNT", _MOST_AGAIN, "JUSTID")
         self._cursor = self._ask("XAUTOCLAIM", *claim)[0].decode()
-        self._forget(keys=[KEY], args=[GROUP, self._idle])
-        rows = self._ask("XPENDING", KEY, GROUP, "-", "+", _MOST_AGAIN, self._me)
+        self._forget(keys=[self.key], args=[GROUP, self._idle])
+        rows = self._ask("XPENDING", self.key, GROUP, "-", "+", _MOST_AGAIN, self._me)
         counts = {entry.decode(): int(delivered) for entry, _, _, delivered in rows}
         chosen = together(counts)
         more = self._cursor != "0-0" or len(counts) > len(chosen)
@@ -118,7 +120,7 @@ class Stream:
                 self._look_at = 0.0
                 break
             try:
-                found = self._ask("XCLAIM", KEY, GROUP, self._me, 0, entry, "RETRYCOUNT", counts[entry] + 1)
+                found = self._ask("XCLAIM", self.key, GROUP, self._me, 0, entry, "RETRYCOUNT", counts[entry] + 1)
             except RedisError:
                 if not taken:
                     raise
@@ -126,29 +128,29 @@ class Stream:
             if found and found[0]:
                 taken.append(_entry(found[0], counts[entry]))
             else:
-                self._redis.xack(KEY, GROUP, entry)  # somebody has removed it from the stream
+                self._redis.xack(self.key, GROUP, entry)  # somebody has removed it from the stream
         return taken
 
     def hold(self, entries: Sequence[Entry]) -> None:
         """These are still in hand: nobody is to take them over."""
-        with _in_our_words():
-            self._ask("XCLAIM", KEY, GROUP, self._me, 0, *(each.id for each in entries), "JUSTID")
+        with in_our_words():
+            self._ask("XCLAIM", self.key, GROUP, self._me, 0, *(each.id for each in entries), "JUSTID")
 
     def give_back(self, entries: Sequence[Entry]) -> None:
         """Let another worker have these at once, as if they had not been delivered here."""
-        with _in_our_words():
+        with in_our_words():
             for entry in entries:
                 how = ("IDLE", self._idle, "RETRYCOUNT", entry.killed, "JUSTID")
-                self._ask("XCLAIM", KEY, GROUP, self._me, 0, entry.id, *how)
+                self._ask("XCLAIM", self.key, GROUP, self._me, 0, entry.id, *how)
 
     def end(self, ids: Sequence[str]) -> None:
         """These are in the ledger: remove them. Twice is as good as once."""
-        with _in_our_words():
+        with in_our_words():
             # Not in a MULTI: a Redis whose memory is full refuses every command in one, and this is what makes room.
             # Removed first: what is pending and gone is cleared by the next look, what is only acknowledged never.
             pipe = self._redis.pipeline(transaction=False)
-            pipe.xdel(KEY, *ids)
-            pipe.xack(KEY, GROUP, *ids)
+            pipe.xdel(self.key, *ids)
+            pipe.xack(self.key, GROUP, *ids)
             pipe.execute()
 
     def close(self) -> None:
@@ -167,17 +169,17 @@ class Stream:
 
     def _make_group(self) -> None:
         try:
-            self._redis.xgroup_create(KEY, GROUP, id="0", mkstream=True)
+            self._redis.xgroup_create(self.key, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
 
 
 def waiting(broker: Broker) -> int | None:
-    """How many entries are handed over and not in the ledger yet; None when Redis is out of reach."""
+    """How many entries are handed over and not in the ledger yet, tasks among them; None when Redis is out of reach."""
     client = connect(broker.address)
     try:
-        return int(client.xlen(KEY))
+        return int(client.xlen(KEY)) + int(client.xlen(TASKS)) + int(client.llen(INTAKE))
     except RedisError:
         return None
     finally:
@@ -202,7 +204,7 @@ def _as_it_came(response: Any, **_: Any) -> Any:
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def in_our_words() -> Iterator[None]:
     try:
         yield
     except RedisError as error:

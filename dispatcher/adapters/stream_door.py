@@ -3,14 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import structlog
 
-from dispatcher.adapters.stream import MAX_KILLED, Entry, Stream
+from dispatcher.adapters.stream import Entry, Stream
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.errors import ConfigurationError, LedgerError, SubmissionError
-from dispatcher.handed import Handed, of_entry
+from dispatcher.handed import killer, of_entry
 
 DOOR = "stream"
 _WAIT_SECONDS = 1.0  # for new entries; so late it sees that it is to stop
@@ -81,15 +80,32 @@ class StreamDoor:
     def _take_in(self, entries: Sequence[Entry]) -> int:
         """Accept or keep each; how many were refused."""
         dispatcher = self._dispatcher()
-        handed = [_handed(entry) for entry in entries]
         try:
-            answers = dispatcher.take_in_many(handed, door=DOOR)
-        except (LedgerError, ConfigurationError):
+            answers = self.take_in(dispatcher, entries)
+        except (LedgerError, ConfigurationError, ConnectionError):
             raise
         except Exception:  # noqa: BLE001 - a fault of ours: one entry's must not keep the others
             _log.exception("these entries cannot be taken in together, so each goes alone", entries=len(entries))
-            answers = [_alone(dispatcher, each) for each in handed]
+            answers = [self._alone(dispatcher, each) for each in entries]
         return answers.count("rejected")
+
+    def take_in(
+        self, dispatcher: Dispatcher, entries: Sequence[Entry], fault: SubmissionError | None = None
+    ) -> list[str]:
+        """Accept these, or keep them as rejected, for this ``fault`` if there is one; ``rejected``, or what each is."""
+        handed = [of_entry(each.id, each.pairs, fault or killer(each.killed)) for each in entries]
+        return dispatcher.take_in_many(handed, door=DOOR)
+
+    def _alone(self, dispatcher: Dispatcher, entry: Entry) -> str:
+        """Accept or keep one that may have met a fault of ours."""
+        try:
+            return self.take_in(dispatcher, [entry])[0]
+        except (LedgerError, ConfigurationError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            _log.exception("the entry cannot be taken in", entry=entry.id)
+            fault = SubmissionError("", f"unexpected {type(error).__name__}: {error}")
+            return self.take_in(dispatcher, [entry], fault)[0]
 
     def _keep(self) -> None:
         """Say now and then that what is in hand is still ours, however long the ledger takes."""
@@ -125,21 +141,3 @@ class StreamDoor:
         if before != what or time.monotonic() - at > _SAY_AGAIN_SECONDS:
             self._said = what, time.monotonic()
             _log.error(what, reason=reason)
-
-
-def _handed(entry: Entry) -> Handed:
-    killer = entry.killed >= MAX_KILLED
-    error = SubmissionError("", f"killed its worker {entry.killed} times") if killer else None
-    return of_entry(entry.id, entry.pairs, error)
-
-
-def _alone(dispatcher: Dispatcher, handed: Handed) -> str:
-    """Accept or keep one that may have met a fault of ours."""
-    try:
-        return dispatcher.take_in_many([handed], door=DOOR)[0]
-    except (LedgerError, ConfigurationError):
-        raise
-    except Exception as error:  # noqa: BLE001 - as above
-        _log.exception("the entry cannot be taken in", entry=handed.reference)
-        fault = SubmissionError("", f"unexpected {type(error).__name__}: {error}")
-        return dispatcher.take_in_many([replace(handed, error=fault)], door=DOOR)[0]

@@ -4,7 +4,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from dispatcher.adapters.celery import configuration
+from dispatcher.adapters.celery import INTAKE, ODD, configuration
 from dispatcher.adapters.redis import Broker
 from dispatcher.adapters.redis_fault import Fault
 from dispatcher.broker import SETTING, BrokerAddress
@@ -25,7 +25,7 @@ def serving(broker: BrokerAddress, seconds: float = ANSWER_SECONDS) -> dict[str,
     finally:
         app.close()
     return {
-        worker: tuple(sorted(queue["name"] for queue in queues))
+        worker: tuple(sorted(INTAKE if queue["name"] == ODD else queue["name"] for queue in queues))
         for answer in answers
         for worker, queues in answer.items()
         if isinstance(queues, list)

@@ -37,7 +37,8 @@ for _ in range(3):
     intake.strikes.strike("killer")
 answers["killer"] = run("killer", submission=MAIL)
 dispatcher = current()
-dispatcher.take_in = broken
+real = dispatcher._commit
+dispatcher._commit = lambda good: broken() if good else real(good)
 answers["fault"] = run("fault", submission=MAIL)
 rejects = {r.reference: [r.field, r.reason] for r in dispatcher.ledger.rejects()}
 print(json.dumps([answers, rejects, dispatcher.ledger.totals().accepted]))

@@ -16,6 +16,7 @@ from dispatcher.enrolment import FORGOTTEN, EnrolmentState
 from dispatcher.errors import AutomationError, EventConflict, LedgerUnavailable, NotFound, SubmissionError
 from dispatcher.events import EnrolmentFailed
 from dispatcher.flow import Flow
+from dispatcher.handed import Handed
 from dispatcher.suppression import MARKETING, Reason, Suppression
 from tests.flows import KINDS, automation, customer, kind
 from tests.stage import ANNA, Stage
@@ -280,10 +281,10 @@ def test_of_many_events_each_has_its_answer() -> None:
 
 def test_what_came_as_a_task_is_kept_as_rejected_with_the_reason() -> None:
     theatre = Theatre(automation({"step": "hello"}))
-    assert theatre.dispatcher.take_in_event({"event": "nothing"}, reference="t1", producer="erp") == "rejected"
+    assert theatre.dispatcher.take_in_events([Handed({"event": "nothing"}, "t1", "erp")]) == ["rejected"]
     (reject,) = theatre.ledger.rejects()
     assert (reject.door, reject.reference, reject.field) == ("event", "t1", "event")
-    assert theatre.dispatcher.take_in_event({"event": "left", "data": customer()}, reference="t2") == "task:t2"
+    assert theatre.dispatcher.take_in_events([Handed({"event": "left", "data": customer()}, "t2")]) == ["task:t2"]
 
 
 # -- mails
