@@ -20,16 +20,17 @@ from dispatcher.handed import EVENT, FIELD, TASK_DOOR, killer, of_task
 # Celery's keys of a queue, by priority: the first is where nearly all tasks are.
 _QUEUES = (INTAKE, *(f"{INTAKE}\x06\x16{priority}" for priority in (3, 6, 9)))
 _MOST, _BYTES = 500, 8 * 1024 * 1024
+_AT_ONCE = 0.001
 _KINDS = {SUBMIT: FIELD, EMIT: EVENT}
-# Written before it is removed: where memory is full, Redis refuses the first and the task stays in its queue.
+# Removed before it is written: where memory is full, Redis refuses to begin a script with a write that takes more.
 _MOVE = """
 local moved, bytes = 0, tonumber(ARGV[2])
+redis.call('XLEN', KEYS[1]) -- an error ends a script and undoes nothing: what is no stream must be known before
 for n = 2, #KEYS do
   while moved < tonumber(ARGV[1]) and bytes > 0 do
-    local task = redis.call('LINDEX', KEYS[n], -1)
+    local task = redis.call('RPOP', KEYS[n])
     if not task then break end
     redis.call('XADD', KEYS[1], '*', 'task', task)
-    redis.call('RPOP', KEYS[n])
     moved, bytes = moved + 1, bytes - #task
   end
 end
@@ -55,9 +56,11 @@ class TaskStream(Stream):
         self._handing_on = self._redis.register_script(_HAND_ON)
 
     def _new(self, seconds: float) -> list[Entry]:
-        if not self._move() and self._comes(seconds):
-            self._move()
-        return super()._new(0.001)
+        self._move()
+        if (found := super()._new(_AT_ONCE)) or not self._comes(seconds):
+            return found
+        self._move()
+        return super()._new(_AT_ONCE)
 
     def _move(self) -> int:
         """Move to the stream what waits in the queue; how many."""
