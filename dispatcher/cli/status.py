@@ -117,7 +117,7 @@ def _fault(settings: "Settings") -> str:
 
 
 def _depths(address: "BrokerAddress | None") -> dict[str, int | None]:
-    """What waits on the broker: tasks by their queue, and entries of the stream."""
+    """What waits on the broker: tasks by their queue, and what was handed over and is not in the ledger yet."""
     from dispatcher.adapters.redis import Broker  # noqa: PLC0415 - --help needs none of it
     from dispatcher.adapters.stream import waiting  # noqa: PLC0415 - as above
 
@@ -187,7 +187,7 @@ def _show(found: dict[str, Any]) -> None:
         if stack
         else "stack: none runs on this data folder"
     )
-    waiting = "" if found["stream"] is None else f" · stream: {found['stream']:,} waiting"
+    waiting = "" if found["stream"] is None else f" · handed over: {found['stream']:,} waiting"
     beat, sweep = _ago(found["beat_seconds_ago"]), _ago(found["sweep_seconds_ago"])
     line(f"broker: {found['broker']}{waiting} · beat: {beat} · sweep: {sweep}")
     workers = [(name, ", ".join(queues)) for name, queues in sorted(found["workers"].items())]

@@ -429,7 +429,7 @@ def test_status_shows_limits_and_what_waits_on_the_stream(cli: Cli, redis_url: s
     assert found["relays"]["main"]["rate"] == [{"window": "14/s", "used": 0}, {"window": "500/min", "used": 0}]
     assert found["relays"]["main"]["connections"] == {"open": 0, "max": 5, "learned": False}
     shown = cli("status").stdout
-    assert "stream: 1 waiting" in shown
+    assert "handed over: 1 waiting" in shown
     assert "\t0 of 14/s; 0 of 500/min\t0 of 5\n" in shown
 
 
