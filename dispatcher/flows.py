@@ -22,7 +22,7 @@ Data = Mapping[str, Any]
 
 
 class Flows:
-    """One per process. It asks the ledger again once in a second, and compiles a version once."""
+    """One per process, for all its threads. It asks the ledger again once in a second, and compiles a version once."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger, self._store, self._clock = ledger, ledger.automations, clock
@@ -42,8 +42,7 @@ class Flows:
         types = {name: EventType.of(document) for name, document in loaded.event_types.items()}
         if {n: t.document() for n, t in types.items()} != {n: t.document() for n, t in self._types.items()}:
             self._types = types
-            self._flows.clear()
-            self._takes.clear()
+            self._flows, self._takes = {}, {}  # another thread may just be compiling by the types from before
         self._owners = {owner.id: owner for owner in loaded.automations}
         self._documents = loaded.documents
         self._since = self._clock.monotonic()
@@ -77,7 +76,8 @@ class Flows:
 
     def flow(self, owner: int, version: int) -> Flow:
         """Raises AutomationError, as ``spec``, and where its conditions cannot be told any more."""
-        if (owner, version) not in self._flows:
+        flows = self._flows
+        if (found := flows.get((owner, version))) is None:
             spec = self.spec(owner, version)
             conditional = [step for step in spec.steps if step.where]
             try:
@@ -85,8 +85,8 @@ class Flows:
                 holds = {step.name: condition(step.where, columns) for step in conditional}
             except (AudienceError, SubmissionError, NotFound, KeyError) as error:
                 raise AutomationError(f"automation {spec.name} version {version}", str(error)) from None
-            self._flows[owner, version] = Flow(spec, holds)
-        return self._flows[owner, version]
+            found = flows[owner, version] = Flow(spec, holds)
+        return found
 
     def _around(self) -> Surroundings:
         def columns(audience: str) -> Sequence[Column]:
@@ -110,8 +110,8 @@ class Flows:
             self._store.act(name, "pause", Actor("dispatcher", "automations", reason))
 
     def _pause_owner(self, owner: int, reason: str) -> None:
-        if owner in self._owners and not self._owners[owner].paused:
-            self.pause(self._owners[owner].name, reason)
+        if (found := self._owners.get(owner)) is not None and not found.paused:
+            self.pause(found.name, reason)
 
     # -- what an event means
 
@@ -134,7 +134,8 @@ class Flows:
             key = "" if path is None else _key(look_up(data, path), path or "")
             if not key:
                 continue
-            current = owner in self._owners and self._owners[owner].version == number
+            mine = self._owners.get(owner)
+            current = mine is not None and mine.version == number
             entry = self._entry(spec, owner, number, event, data, at) if current and event == spec.event else None
             waited = any(step.wait_for == event for step in spec.steps)
             noted = waited or event in spec.exits or any(event in step.unless for step in spec.steps)
@@ -144,13 +145,14 @@ class Flows:
 
     def _entry(self, spec: AutomationSpec, owner: int, number: int, event: str, data: Data, at: float) -> Entry | None:
         """None for who is not meant."""
-        if (owner, number) not in self._takes:
+        takes = self._takes
+        if (owner, number) not in takes:
             try:
-                self._takes[owner, number] = condition(spec.where, self._types[event].columns if spec.where else ())
+                takes[owner, number] = condition(spec.where, self._types[event].columns if spec.where else ())
             except AudienceError as error:  # all others take the event in
-                self._takes[owner, number] = lambda _: False
+                takes[owner, number] = lambda _: False
                 self.pause(spec.name, f"trigger.where: {error}")
-        if not self._takes[owner, number](data):
+        if not takes[owner, number](data):
             return None
         address, name = (look_up(data, spec.person.get(each, "")) for each in ("address", "name"))
         return Entry(number, at, _to(address, name), dict(data))

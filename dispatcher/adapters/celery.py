@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 INTAKE, CONTROL = "mail.intake", "mail.control"
 QUEUES = (Lane.TRANSACTIONAL.queue, Lane.BULK.queue, INTAKE, CONTROL)
+# Celery's keys of a queue, by priority: the first is where nearly all tasks are.
+INTAKE_KEYS = (INTAKE, *(f"{INTAKE}\x06\x16{priority}" for priority in (3, 6, 9)))
 ODD = "mail.intake.celery"  # what comes to mail.intake and only Celery can read: whoever serves that serves this
 SUBMIT, EMIT, DELIVER = "mail.submit", "mail.event", "mail.deliver"
 SWEEP, UPKEEP, EXPAND = "mail.sweep", "mail.upkeep", "mail.expand"

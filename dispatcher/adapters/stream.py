@@ -9,13 +9,13 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from dispatcher.adapters.celery import INTAKE
+from dispatcher.adapters.celery import INTAKE_KEYS, ODD
 from dispatcher.adapters.redis import Broker, connect
 from dispatcher.broker import BrokerAddress
 from dispatcher.handed import Pairs
@@ -104,7 +104,8 @@ class Stream:
         """What was delivered before and not ended: by a worker that is dead, or to this one on a broken connection."""
         claim = (self.key, GROUP, self._me, self._idle, self._cursor, "COUNT", _MOST_AGAIN, "JUSTID")
         self._cursor = self._ask("XAUTOCLAIM", *claim)[0].decode()
-        self._forget(keys=[self.key], args=[GROUP, self._idle])
+        with suppress(ResponseError):  # Redis 6.2 refuses it while its memory is full
+            self._forget(keys=[self.key], args=[GROUP, self._idle])
         rows = self._ask("XPENDING", self.key, GROUP, "-", "+", _MOST_AGAIN, self._me)
         counts = {entry.decode(): int(delivered) for entry, _, _, delivered in rows}
         chosen = together(counts)
@@ -179,7 +180,8 @@ def waiting(broker: Broker) -> int | None:
     """How many entries are handed over and not in the ledger yet, tasks among them; None when Redis is out of reach."""
     client = connect(broker.address)
     try:
-        return int(client.xlen(KEY)) + int(client.xlen(TASKS)) + int(client.llen(INTAKE))
+        entries = int(client.xlen(KEY)) + int(client.xlen(TASKS))
+        return entries + sum(int(client.llen(queue)) for queue in (*INTAKE_KEYS, ODD))
     except RedisError:
         return None
     finally:

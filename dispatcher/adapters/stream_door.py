@@ -86,26 +86,27 @@ class StreamDoor:
             raise
         except Exception:  # noqa: BLE001 - a fault of ours: one entry's must not keep the others
             _log.exception("these entries cannot be taken in together, so each goes alone", entries=len(entries))
-            answers = [self._alone(dispatcher, each) for each in entries]
+            answers = [answer for each in entries for answer in self._alone(dispatcher, each)]
         return answers.count("rejected")
 
     def take_in(
         self, dispatcher: Dispatcher, entries: Sequence[Entry], fault: SubmissionError | None = None
     ) -> list[str]:
-        """Accept these, or keep them as rejected, for this ``fault`` if there is one; ``rejected``, or what each is."""
+        """Accept these, or keep them as rejected, for this ``fault`` if there is one. The number of each that is in the
+        ledger then, or ``rejected``, in any order."""
         handed = [of_entry(each.id, each.pairs, fault or killer(each.killed)) for each in entries]
         return dispatcher.take_in_many(handed, door=DOOR)
 
-    def _alone(self, dispatcher: Dispatcher, entry: Entry) -> str:
+    def _alone(self, dispatcher: Dispatcher, entry: Entry) -> list[str]:
         """Accept or keep one that may have met a fault of ours."""
         try:
-            return self.take_in(dispatcher, [entry])[0]
+            return self.take_in(dispatcher, [entry])
         except (LedgerError, ConfigurationError, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - as above
             _log.exception("the entry cannot be taken in", entry=entry.id)
             fault = SubmissionError("", f"unexpected {type(error).__name__}: {error}")
-            return self.take_in(dispatcher, [entry], fault)[0]
+            return self.take_in(dispatcher, [entry], fault)
 
     def _keep(self) -> None:
         """Say now and then that what is in hand is still ours, however long the ledger takes."""

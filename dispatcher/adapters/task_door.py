@@ -8,29 +8,33 @@ See ``docs/decisions/0012-tasks-at-the-door.md``.
 
 from collections.abc import Sequence
 
-from dispatcher.adapters.celery import EMIT, INTAKE, ODD, SUBMIT
+from dispatcher.adapters.celery import EMIT, INTAKE, INTAKE_KEYS, ODD, SUBMIT
 from dispatcher.adapters.stream import GROUP, TASKS, Entry, Stream, in_our_words
 from dispatcher.adapters.stream_door import StreamDoor
 from dispatcher.adapters.task_message import TaskMessage
 from dispatcher.broker import BrokerAddress
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.errors import SubmissionError
-from dispatcher.handed import EVENT, FIELD, TASK_DOOR, killer, of_task
+from dispatcher.handed import EVENT, FIELD, MAX_KILLED, TASK_DOOR, Handed, killer, of_task
 
-# Celery's keys of a queue, by priority: the first is where nearly all tasks are.
-_QUEUES = (INTAKE, *(f"{INTAKE}\x06\x16{priority}" for priority in (3, 6, 9)))
 _MOST, _BYTES = 500, 8 * 1024 * 1024
 _AT_ONCE = 0.001
+_LEAST_WAIT = 0.01  # Redis 6.2 takes less than a millisecond for no bound at all
 _KINDS = {SUBMIT: FIELD, EMIT: EVENT}
-# Removed before it is written: where memory is full, Redis refuses to begin a script with a write that takes more.
+# Removed before it is written: where memory is full, Redis refuses to begin a script with a write that takes more. An
+# error ends a script and undoes nothing, so what cannot be written goes back to where it was.
 _MOVE = """
 local moved, bytes = 0, tonumber(ARGV[2])
-redis.call('XLEN', KEYS[1]) -- an error ends a script and undoes nothing: what is no stream must be known before
 for n = 2, #KEYS do
   while moved < tonumber(ARGV[1]) and bytes > 0 do
     local task = redis.call('RPOP', KEYS[n])
     if not task then break end
-    redis.call('XADD', KEYS[1], '*', 'task', task)
+    if moved == 0 then redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[3], '0', 'MKSTREAM') end
+    local written = redis.pcall('XADD', KEYS[1], '*', 'task', task)
+    if type(written) == 'table' and written.err then
+      redis.call('RPUSH', KEYS[n], task)
+      return written
+    end
     moved, bytes = moved + 1, bytes - #task
   end
 end
@@ -38,6 +42,7 @@ return moved
 """
 # In one step: a task is either here or there.
 _HAND_ON = """
+redis.call('LLEN', KEYS[2])
 for n = 2, #ARGV, 2 do
   if redis.call('XDEL', KEYS[1], ARGV[n]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[n + 1]) end
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[n])
@@ -55,8 +60,13 @@ class TaskStream(Stream):
         self._moving = self._redis.register_script(_MOVE)
         self._handing_on = self._redis.register_script(_HAND_ON)
 
+    def next(self, seconds: float) -> list[Entry]:
+        """As the other stream's; what waits in the queue is moved first, whatever else Redis refuses."""
+        with in_our_words():
+            self._move()
+        return super().next(seconds)
+
     def _new(self, seconds: float) -> list[Entry]:
-        self._move()
         if (found := super()._new(_AT_ONCE)) or not self._comes(seconds):
             return found
         self._move()
@@ -64,11 +74,12 @@ class TaskStream(Stream):
 
     def _move(self) -> int:
         """Move to the stream what waits in the queue; how many."""
-        return int(self._moving(keys=[self.key, *_QUEUES], args=[_MOST, _BYTES]))
+        return int(self._moving(keys=[self.key, *INTAKE_KEYS], args=[_MOST, _BYTES, GROUP]))
 
     def _comes(self, seconds: float) -> bool:
         """Wait for a task. It stays where it is: it is moved from the end of its queue to the same end."""
-        return self._ask("BLMOVE", INTAKE, INTAKE, "RIGHT", "RIGHT", seconds) is not None
+        wait = max(seconds, _LEAST_WAIT)
+        return self._ask("BLMOVE", INTAKE, INTAKE, "RIGHT", "RIGHT", wait) is not None
 
     def hand_on(self, entries: Sequence[tuple[str, bytes]]) -> None:
         """Leave these, by number, to Celery, as they came."""
@@ -84,18 +95,32 @@ class TaskDoor(StreamDoor):
     def take_in(
         self, dispatcher: Dispatcher, entries: Sequence[Entry], fault: SubmissionError | None = None
     ) -> list[str]:
-        read = [(each, TaskMessage.read(each.pairs[0][1], _KINDS)) for each in entries]
-        if odd := [(each.id, each.pairs[0][1]) for each, task in read if task is None]:
+        given = {each.id: _handed(each, fault) for each in entries}
+        mails = [handed for what, handed in filter(None, given.values()) if what == FIELD]
+        events = [handed for what, handed in filter(None, given.values()) if what == EVENT]
+        answers = dispatcher.take_in_many(mails, door=TASK_DOOR) + dispatcher.take_in_events(events)
+        if odd := [(each.id, _raw(each)) for each in entries if given[each.id] is None]:
             self._stream.hand_on(odd)
-        answers = {each.id: "" for each in entries}
-        for name, what in _KINDS.items():
-            mine = [(each, task) for each, task in read if task is not None and task.name == name]
-            handed = [
-                of_task(what, task.id, task.args, task.kwargs, fault or killer(each.killed)) for each, task in mine
-            ]
-            if what == EVENT:
-                found = dispatcher.take_in_events(handed)
-            else:
-                found = dispatcher.take_in_many(handed, door=TASK_DOOR)
-            answers |= zip([each.id for each, _ in mine], found, strict=True)
-        return list(answers.values())
+        return answers
+
+
+def _raw(entry: Entry) -> bytes:
+    return entry.pairs[0][1]
+
+
+def _unread(entry: Entry, error: SubmissionError | None) -> tuple[str, Handed]:
+    return FIELD, Handed(None, entry.id, payload=_raw(entry).decode("utf-8", "backslashreplace"), error=error)
+
+
+def _handed(entry: Entry, fault: SubmissionError | None) -> tuple[str, Handed] | None:
+    """What a task brings, and what that is; None for one that is Celery's."""
+    if entry.killed > MAX_KILLED:  # at the time before it was to be kept under its own number: to read it may kill
+        return _unread(entry, killer(entry.killed))
+    try:
+        task = TaskMessage.read(_raw(entry), _KINDS)
+    except SubmissionError as error:
+        return _unread(entry, error)
+    if task is None:
+        return None
+    what = _KINDS[task.name]
+    return what, of_task(what, task.id, task.args, task.kwargs, fault or killer(entry.killed))

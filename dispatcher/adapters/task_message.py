@@ -1,15 +1,19 @@
 """A Celery task as it lies in its queue on Redis: kombu's envelope around Celery's message protocol, version 2."""
 
 import base64
-import binascii
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kombu.utils.json import loads
+
+from dispatcher.errors import SubmissionError
+
 # What asks Celery for more than to run a task now.
 _OPTIONS = "eta", "expires", "group", "timelimit", "compression"
 _EMBEDDED = "callbacks", "errbacks", "chain", "chord"
+_UNREADABLE = ValueError, KeyError, TypeError, AttributeError, RecursionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +27,40 @@ class TaskMessage:
 
     @classmethod
     def read(cls, raw: bytes, names: Collection[str]) -> "TaskMessage | None":
-        """None for all that is not a plain task of one of these names: that is Celery's."""
-        try:
-            envelope = json.loads(raw)
-            headers, properties = envelope["headers"], envelope["properties"]
-            name, own = headers["task"], headers["id"]
-            plain = name in names and envelope["content-type"] == "application/json"
-            if not plain or properties.get("body_encoding") != "base64" or _asks_more(headers, _OPTIONS):
-                return None
-            args, kwargs, embedded = json.loads(base64.b64decode(envelope["body"], validate=True))
-            if not isinstance(args, list) or not isinstance(kwargs, dict) or _asks_more(embedded or {}, _EMBEDDED):
-                return None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
+        """None for what is no plain task of one of these names: that is Celery's. Raises SubmissionError for what
+        Celery could not read either, and would stumble over or drop."""
+        headers, kind, body = _opened(raw)
+        if headers.get("task") not in tuple(names) or _asks_more(headers, _OPTIONS):
             return None
-        return cls(name, str(own), args, kwargs)
+        if kind != "application/json":
+            raise SubmissionError("", f"is {kind}: only tasks in JSON are read")
+        try:
+            args, kwargs, embedded = loads(body.decode("utf-8"))  # with the dates and decimals that Celery writes
+            own = headers["id"]
+        except _UNREADABLE as error:
+            raise SubmissionError("", f"cannot be read: {type(error).__name__}: {error}") from None
+        if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embedded, dict | None):
+            raise SubmissionError("", "cannot be read: its body is not args, kwargs and options")
+        if _asks_more(embedded or {}, _EMBEDDED):
+            return None
+        return cls(headers["task"], str(own), args, kwargs)
+
+
+def _opened(raw: bytes) -> tuple[Mapping[str, Any], str, bytes]:
+    """The headers, the content type and the body of what kombu can take out of a queue. Raises SubmissionError."""
+    try:
+        envelope = json.loads(raw)
+        headers, properties, body = envelope["headers"], envelope["properties"], envelope["body"]
+        info = properties["delivery_info"]
+        _ = properties["delivery_tag"], info["exchange"], info["routing_key"], headers.get("task")
+        coding = properties.get("body_encoding")
+        if coding == "base64":
+            return headers, str(envelope.get("content-type")), base64.b64decode(body, validate=True)
+        if coding is None:
+            return headers, str(envelope.get("content-type")), body.encode("utf-8")
+    except _UNREADABLE:
+        pass
+    raise SubmissionError("", "is no message of Celery's")
 
 
 def _asks_more(options: Mapping[str, Any], known: Sequence[str]) -> bool:

@@ -112,12 +112,24 @@ def test_what_only_celery_can_read_is_left_to_it_as_it_came(tasks: Tasks) -> Non
     tasks.send(task_id="linked", link=signature("erp.done"))
     tasks.send(task_id="packed", compression="gzip")
     tasks.send("erp.other", task_id="other")
-    tasks.redis.lpush(INTAKE, b"no task at all")
     came = sorted(tasks.redis.lrange(INTAKE, 0, -1))
     tasks.send(task_id="good")
-    tasks.drain()
+    with tasks.task_door():
+        wait_for(lambda: tasks.redis.llen(ODD) == len(came) and tasks.accepted(), 15)
     assert sorted(tasks.redis.lrange(ODD, 0, -1)) == came
+    assert tasks.redis.xlen(TASKS) == 0
     assert (tasks.accepted(), tasks.rejects()) == (1, {})
+
+
+@pytest.mark.parametrize(
+    "raw", [b"no task at all", b"[1]", b'{"body": "", "headers": {}, "properties": {}}', b"\xff\xfe"]
+)
+def test_what_celery_would_stumble_over_is_kept_as_it_came(tasks: Tasks, raw: bytes) -> None:
+    tasks.redis.lpush(INTAKE, raw)
+    tasks.drain()
+    (reject,) = tasks.rejects().values()
+    assert "no message of Celery's" in reject.reason
+    assert reject.payload == raw.decode("utf-8", "backslashreplace")
 
 
 def test_what_a_dead_worker_had_moved_or_fetched_is_taken_over(tasks: Tasks) -> None:
@@ -169,7 +181,9 @@ def test_a_fault_of_ours_keeps_that_task_and_no_other(tasks: Tasks) -> None:
     tasks.dispatcher.before = stumble
     tasks.send(task_id="odd")
     tasks.send(task_id="good")
-    tasks.drain()
+    tasks.send("erp.other")  # Celery's, whatever the others do
+    with tasks.task_door():
+        wait_for(lambda: tasks.redis.llen(ODD) == 1 and tasks.accepted() == 1 and tasks.rejects(), 15)
     assert "ZeroDivisionError: a fault of ours" in tasks.rejects()["odd"].reason
     assert json.loads(tasks.rejects()["odd"].payload) == MAIL
     assert tasks.accepted() == 1
