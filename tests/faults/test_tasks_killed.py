@@ -15,7 +15,7 @@ from tests.processes import kill, member, sink_process
 from tests.sizes import sized
 from tests.waiting import wait_for
 
-KILLS = sized(5, 20)
+KILLS = sized(3, 20)
 MOST_SECONDS = 0.003  # between handing over and killing: it is fetched in this time
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(sized(240, 900))]
 

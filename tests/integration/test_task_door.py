@@ -68,8 +68,8 @@ def own_redis() -> Iterator[Redis]:
 
 
 @pytest.fixture
-def tasks(own_redis: Redis, kept: Kept) -> Iterator[Tasks]:
-    tasks = Tasks(own_redis.url, kept)
+def tasks(own_redis: Redis, sqlite_ledger: Kept) -> Iterator[Tasks]:
+    tasks = Tasks(own_redis.url, sqlite_ledger)  # the others take in what comes by the stream in the same way
     yield tasks
     tasks.celery.close()
     tasks.redis.close()
