@@ -5,13 +5,14 @@ from hypothesis import HealthCheck, settings
 
 from tests.commands import cli
 from tests.ledgers import kept, memory_ledger, postgres_ledger, postgres_template, sqlite_ledger, sqlite_template
-from tests.servers import own_postgres, postgres, postgres_url, redis_server, redis_url, watched
+from tests.servers import own_postgres, own_redis, postgres, postgres_url, redis_server, redis_url, watched
 
 __all__ = [
     "cli",
     "kept",
     "memory_ledger",
     "own_postgres",
+    "own_redis",
     "postgres",
     "postgres_ledger",
     "postgres_template",
@@ -36,8 +37,8 @@ LONGEST = (
     *("test_rate_limits", "test_relay_away", "test_unsubscribe", "test_redis_away", "test_rolling_upgrade"),
     *("test_audiences_cli", "test_stream", "test_templates_browser", "test_campaign_brakes", "test_orders"),
     *("test_campaign_guide", "test_demo", "test_inbox_browser", "test_campaigns", "test_worker_frozen", "test_relays"),
-    *("test_compose", "test_stream_killed", "test_schedule_guide", "test_redis_loss", "test_clock"),
-    *("test_worker_killed", "test_poison", "test_soak", "test_hot_path", "test_scheduled", "test_two_hosts"),
+    *("test_compose", "test_stream_killed", "test_schedule_guide", "test_tasks_killed", "test_clock"),
+    *("test_worker_killed", "test_poison", "test_soak", "test_redis_loss", "test_hot_path", "test_scheduled"),
 )
 _PLACE = {name: place for place, name in enumerate(LONGEST)}
 

@@ -366,6 +366,14 @@ def watched() -> Iterator[Watched]:
 
 
 @pytest.fixture
+def own_redis() -> Iterator[Redis]:
+    """One that can be stopped, frozen, filled and flushed."""
+    server = Redis()
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def redis_url(redis_server: Redis) -> str:
     """The URL of a Redis that holds nothing."""
     redis_server.flush()

@@ -50,6 +50,10 @@ end
 """
 
 
+class StreamAway(ConnectionError):
+    """Redis is out of reach, or refuses."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An entry with its fields as they came; ``killed``: how many workers did not survive it."""
@@ -64,8 +68,8 @@ class Entry:
 
 
 class Stream:
-    """One worker process' share of the stream. Its methods raise ConnectionError (Python's own) when Redis is out of
-    reach or refuses; they make the stream and the group anew after a flush. For one thread, but for ``hold``."""
+    """One worker process' share of the stream. Its methods raise StreamAway; they make the stream and the group anew
+    after a flush. For one thread, but for ``hold``."""
 
     key = KEY
 
@@ -210,4 +214,4 @@ def in_our_words() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise ConnectionError(str(error)) from error
+        raise StreamAway(str(error)) from error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from dispatcher.adapters.stream import Entry, Stream
+from dispatcher.adapters.stream import Entry, Stream, StreamAway
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.errors import ConfigurationError, LedgerError, SubmissionError
 from dispatcher.handed import killer, of_entry
@@ -49,7 +49,7 @@ class StreamDoor:
         while not self._over():
             try:
                 self._turn()
-            except ConnectionError as error:
+            except StreamAway as error:
                 self._trouble("the stream is out of reach", str(error))
                 self._wait()
             except Exception:  # noqa: BLE001 - the thread must not end while its process lives
@@ -82,7 +82,7 @@ class StreamDoor:
         dispatcher = self._dispatcher()
         try:
             answers = self.take_in(dispatcher, entries)
-        except (LedgerError, ConfigurationError, ConnectionError):
+        except (LedgerError, ConfigurationError, StreamAway):
             raise
         except Exception:  # noqa: BLE001 - a fault of ours: one entry's must not keep the others
             _log.exception("these entries cannot be taken in together, so each goes alone", entries=len(entries))
@@ -101,7 +101,7 @@ class StreamDoor:
         """Accept or keep one that may have met a fault of ours."""
         try:
             return self.take_in(dispatcher, [entry])
-        except (LedgerError, ConfigurationError, ConnectionError):
+        except (LedgerError, ConfigurationError, StreamAway):
             raise
         except Exception as error:  # noqa: BLE001 - as above
             _log.exception("the entry cannot be taken in", entry=entry.id)
@@ -114,7 +114,7 @@ class StreamDoor:
             try:
                 if hand := self._hand:
                     self._stream.hold(hand)
-            except ConnectionError:
+            except StreamAway:
                 continue  # the other thread says so
 
     def _leave(self) -> None:
@@ -125,7 +125,7 @@ class StreamDoor:
             if self._ended:
                 self._stream.end(self._ended)
             self._stream.give_back(self._hand)
-        except ConnectionError:
+        except StreamAway:
             return  # it is taken over later
 
     def _over(self) -> bool:

@@ -9,7 +9,7 @@ See ``docs/decisions/0012-tasks-at-the-door.md``.
 from collections.abc import Sequence
 
 from dispatcher.adapters.celery import EMIT, INTAKE, INTAKE_KEYS, ODD, SUBMIT
-from dispatcher.adapters.stream import GROUP, TASKS, Entry, Stream, in_our_words
+from dispatcher.adapters.stream import GROUP, IDLE_SECONDS, TASKS, Entry, Stream, in_our_words
 from dispatcher.adapters.stream_door import StreamDoor
 from dispatcher.adapters.task_message import TaskMessage
 from dispatcher.broker import BrokerAddress
@@ -55,8 +55,8 @@ class TaskStream(Stream):
 
     key = TASKS
 
-    def __init__(self, address: BrokerAddress, **options: float) -> None:
-        super().__init__(address, **options)
+    def __init__(self, address: BrokerAddress, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        super().__init__(address, idle_seconds=idle_seconds)
         self._moving = self._redis.register_script(_MOVE)
         self._handing_on = self._redis.register_script(_HAND_ON)
 

@@ -2,8 +2,9 @@
 
 import base64
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kombu.utils.json import loads
@@ -13,6 +14,8 @@ from dispatcher.errors import SubmissionError
 # What asks Celery for more than to run a task now.
 _OPTIONS = "eta", "expires", "group", "timelimit", "compression"
 _EMBEDDED = "callbacks", "errbacks", "chain", "chord"
+_ASKED_FOR = {"delivery_tag", "exchange", "routing_key"}  # kombu does, and its worker ends where there are none
+_CODINGS: Mapping[Any, Callable[[str], bytes]] = {"base64": partial(base64.b64decode, validate=True), None: str.encode}
 _UNREADABLE = ValueError, KeyError, TypeError, AttributeError, RecursionError
 
 
@@ -51,16 +54,12 @@ def _opened(raw: bytes) -> tuple[Mapping[str, Any], str, bytes]:
     try:
         envelope = json.loads(raw)
         headers, properties, body = envelope["headers"], envelope["properties"], envelope["body"]
-        info = properties["delivery_info"]
-        _ = properties["delivery_tag"], info["exchange"], info["routing_key"], headers.get("task")
-        coding = properties.get("body_encoding")
-        if coding == "base64":
-            return headers, str(envelope.get("content-type")), base64.b64decode(body, validate=True)
-        if coding is None:
-            return headers, str(envelope.get("content-type")), body.encode("utf-8")
+        if not {*properties, *properties["delivery_info"]} >= _ASKED_FOR:
+            raise KeyError
+        decode = _CODINGS[properties.get("body_encoding")]
+        return dict(headers), str(envelope.get("content-type")), decode(body)
     except _UNREADABLE:
-        pass
-    raise SubmissionError("", "is no message of Celery's")
+        raise SubmissionError("", "is no message of Celery's") from None
 
 
 def _asks_more(options: Mapping[str, Any], known: Sequence[str]) -> bool:

@@ -154,3 +154,39 @@ RELAY = (
         why="a mail that may be there twice does not say so",
     ),
 )
+
+_DOOR = "tests/integration/test_task_door.py::"
+DOOR = (
+    Guard(
+        name="tasks-are-not-celerys",
+        file="tasks/lifecycle.py",
+        old="        queues.deselect([INTAKE])\n",
+        new="",
+        test="tests/faults/test_tasks_killed.py",
+        why="Celery fetches tasks, and one whose worker is killed just then is lost or late",
+    ),
+    Guard(
+        name="what-cannot-be-written-goes-back",
+        file="dispatcher/adapters/task_door.py",
+        old="      redis.call('RPUSH', KEYS[n], task)\n",
+        new="",
+        test=f"{_DOOR}test_where_the_stream_should_be_is_something_else_nothing_leaves_the_queue",
+        why="a task that is out of its queue and cannot be written is lost",
+    ),
+    Guard(
+        name="the-stream-is-filled-before-it-is-asked",
+        file="dispatcher/adapters/task_door.py",
+        old="        with in_our_words():\n            self._move()\n        return super().next(seconds)\n",
+        new="        return super().next(seconds)\n",
+        test=f"{_DOOR}test_a_redis_whose_memory_is_full_is_emptied",
+        why="a Redis that is full when the first worker starts is never emptied",
+    ),
+    Guard(
+        name="what-celery-can-do-is-asked-first",
+        file="dispatcher/adapters/task_door.py",
+        old="redis.call('LLEN', KEYS[2])\n",
+        new="",
+        test=f"{_DOOR}test_what_celery_cannot_be_given_stays_and_the_others_go_on",
+        why="a task is removed before it is known that it can be handed on",
+    ),
+)

@@ -56,6 +56,8 @@ class Flaky(Dispatcher):
 class Place:
     """A stream, a ledger, and doors between them."""
 
+    kind: type[StreamDoor] = StreamDoor
+
     def __init__(self, url: str, kept: Kept) -> None:
         self.address, self.ledger = BrokerAddress(url), kept.ledger
         self.redis = Client.from_url(url, socket_timeout=5)
@@ -99,7 +101,7 @@ class Place:
 
     @contextmanager
     def door(self, stream: Stream | None = None) -> Iterator[StreamDoor]:
-        door = StreamDoor(stream or self.stream(), lambda: self.dispatcher, lambda: False)
+        door = self.kind(stream or self.stream(), lambda: self.dispatcher, lambda: False)
         door.start()
         try:
             yield door
@@ -135,13 +137,6 @@ def place(redis_url: str, kept: Kept) -> Iterator[Place]:
     place = Place(redis_url, kept)
     yield place
     place.redis.close()
-
-
-@pytest.fixture
-def own_redis() -> Iterator[Redis]:
-    server = Redis()
-    yield server
-    server.close()
 
 
 @pytest.fixture

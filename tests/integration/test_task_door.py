@@ -4,7 +4,6 @@ in once or kept as rejected, whoever is killed; the others are left to Celery as
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -29,6 +28,8 @@ GOOD = {"submission": MAIL}
 class Tasks(Place):
     """A place with a Celery client beside it."""
 
+    kind = TaskDoor
+
     def __init__(self, url: str, kept: Kept) -> None:
         super().__init__(url, kept)
         self.celery = Celery(broker=url, set_as_current=False)
@@ -36,35 +37,15 @@ class Tasks(Place):
     def send(self, name: str = SUBMIT, **options: Any) -> str:
         return str(self.celery.send_task(name, **{"queue": INTAKE, "kwargs": GOOD} | options).id)
 
-    def tasks(self) -> TaskStream:
+    def stream(self) -> TaskStream:
         return TaskStream(self.address, idle_seconds=IDLE)
 
-    @contextmanager
-    def task_door(self, stream: TaskStream | None = None) -> Iterator[TaskDoor]:
-        door = TaskDoor(stream or self.tasks(), lambda: self.dispatcher, lambda: False)
-        door.start()
-        try:
-            yield door
-        finally:
-            door.close(10)
-
-    def empty(self) -> bool:
+    def drained(self) -> bool:
         """Nothing waits in the queue or in the stream, nor is pending for anybody."""
         if waiting(Broker(self.address)):
             return False
         groups = self.redis.xinfo_groups(TASKS) if self.redis.exists(TASKS) else []
         return not any(int(group["pending"]) for group in groups)
-
-    def drain(self) -> None:
-        with self.task_door():
-            wait_for(self.empty, 15)
-
-
-@pytest.fixture
-def own_redis() -> Iterator[Redis]:
-    server = Redis()
-    yield server
-    server.close()
 
 
 @pytest.fixture
@@ -114,7 +95,7 @@ def test_what_only_celery_can_read_is_left_to_it_as_it_came(tasks: Tasks) -> Non
     tasks.send("erp.other", task_id="other")
     came = sorted(tasks.redis.lrange(INTAKE, 0, -1))
     tasks.send(task_id="good")
-    with tasks.task_door():
+    with tasks.door():
         wait_for(lambda: tasks.redis.llen(ODD) == len(came) and tasks.accepted(), 15)
     assert sorted(tasks.redis.lrange(ODD, 0, -1)) == came
     assert tasks.redis.xlen(TASKS) == 0
@@ -155,7 +136,7 @@ def test_what_celery_cannot_be_given_stays_and_the_others_go_on(tasks: Tasks) ->
     tasks.redis.set(ODD, "no list")
     tasks.send("erp.other")
     tasks.send(task_id="good")
-    with tasks.task_door():
+    with tasks.door():
         wait_for(lambda: tasks.accepted() == 1, 15)
         assert tasks.redis.xlen(TASKS) >= 1
         tasks.redis.delete(ODD)
@@ -169,7 +150,7 @@ def test_what_waits_is_counted_whatever_its_priority(tasks: Tasks) -> None:
 
 
 def test_what_a_dead_worker_had_moved_or_fetched_is_taken_over(tasks: Tasks) -> None:
-    dead = tasks.tasks()
+    dead = tasks.stream()
     tasks.send(task_id="fetched")
     assert len(dead.next(1.0)) == 1
     tasks.send(task_id="moved")
@@ -182,7 +163,7 @@ def test_what_a_dead_worker_had_moved_or_fetched_is_taken_over(tasks: Tasks) -> 
 def test_what_has_killed_its_workers_is_kept_as_rejected(tasks: Tasks) -> None:
     tasks.send(task_id="killer")
     for _ in range(3):
-        dead = tasks.tasks()
+        dead = tasks.stream()
         until = time.monotonic() + 10
         while not dead.next(0.1):
             assert time.monotonic() < until
@@ -200,27 +181,27 @@ def test_while_the_ledger_is_away_tasks_wait(tasks: Tasks) -> None:
         raise LedgerUnavailable("away")
 
     tasks.dispatcher.before = away
-    with tasks.task_door():
+    with tasks.door():
         tasks.send(task_id="patient")
         wait_for(lambda: seen, 10)
         assert tasks.redis.xpending(TASKS, GROUP)["pending"] == 1
         del tasks.dispatcher.before
-        wait_for(tasks.empty, 15)
+        wait_for(tasks.drained, 15)
     assert tasks.accepted() == 1
 
 
 def test_a_fault_of_ours_keeps_that_task_and_no_other(tasks: Tasks) -> None:
     def stumble(handed: Any) -> None:
         if any(each.reference == "odd" and each.error is None for each in handed):
-            raise ZeroDivisionError("a fault of ours")
+            raise ConnectionError("a fault of ours")  # which is not Redis being away
 
     tasks.dispatcher.before = stumble
     tasks.send(task_id="odd")
     tasks.send(task_id="good")
     tasks.send("erp.other")  # Celery's, whatever the others do
-    with tasks.task_door():
+    with tasks.door():
         wait_for(lambda: tasks.redis.llen(ODD) == 1 and tasks.accepted() == 1 and tasks.rejects(), 15)
-    assert "ZeroDivisionError: a fault of ours" in tasks.rejects()["odd"].reason
+    assert "ConnectionError: a fault of ours" in tasks.rejects()["odd"].reason
     assert json.loads(tasks.rejects()["odd"].payload) == MAIL
     assert tasks.accepted() == 1
 
@@ -231,15 +212,15 @@ def test_a_redis_whose_memory_is_full_is_emptied(tasks: Tasks) -> None:
         tasks.send(kwargs={"submission": MAIL | {"text": "x" * 5000}})
     tasks.redis.config_set("maxmemory-policy", "noeviction")
     tasks.redis.config_set("maxmemory", "2mb")  # well over it now
-    with tasks.task_door():
-        wait_for(tasks.empty, 30)
+    with tasks.door():
+        wait_for(tasks.drained, 30)
     assert tasks.accepted() == sent
 
 
 def test_where_the_stream_should_be_is_something_else_nothing_leaves_the_queue(tasks: Tasks) -> None:
     tasks.redis.set(TASKS, "something else")
     tasks.send()
-    stream = tasks.tasks()
+    stream = tasks.stream()
     with pytest.raises(ConnectionError, match="WRONGTYPE"):
         stream.next(0.1)
     stream.close()
