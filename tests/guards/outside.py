@@ -162,7 +162,7 @@ DOOR = (
         file="tasks/lifecycle.py",
         old="        queues.deselect([INTAKE])\n",
         new="",
-        test="tests/faults/test_tasks_killed.py",
+        test="tests/faults/test_tasks_killed.py::test_a_task_whose_worker_is_killed_as_it_is_fetched_arrives_once",
         why="Celery fetches tasks, and one whose worker is killed just then is lost or late",
     ),
     Guard(
